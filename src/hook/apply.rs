@@ -1,0 +1,177 @@
+//! `createRuntime`: from the bundle to a verified table, before the program runs.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::{Refusal, Subject, Surroundings, guard, mounts, oci, surroundings};
+use crate::audit::{Action, Event};
+use crate::bundle::{Bundle, Lock, PolicyFile, RunningFile, VERSION};
+use crate::kernel::{self, Detail, NetNamespace, Nft, Process};
+use crate::lookup;
+use crate::policy::{Addresses, Policy};
+use crate::ruleset::{Contents, Layout, Snapshot, compile, create};
+
+/// Beyond so many elements the table is read back without them: the kernel has acknowledged each, and listing them takes
+/// longer than adding them.
+const READ_BACK_LIMIT: usize = 4096;
+
+pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
+    let state = oci::State::parse(input)?;
+    let surroundings = about.surroundings.insert(Surroundings::discover(&state.annotations)?);
+    let name = surroundings::container_name(&state.annotations)?;
+    about.name = Some(name.clone());
+    let pid = state.pid()?;
+
+    let spec = oci::Spec::read(&state.bundle)?;
+    surroundings::same_annotations(&state, &spec)?;
+    guard::runtime(surroundings::calling_runtime().as_deref())?;
+    guard::check(&spec)?;
+    if surroundings::runtime_preserves_descriptors() {
+        return Err(Refusal::new("the container inherits descriptors (--preserve-fds)"));
+    }
+    let process = Process::open(pid)?;
+    let namespace = process.net_namespace()?;
+    if namespace.id() == NetNamespace::current()?.id() {
+        return Err(Refusal::new("the container has no network namespace of its own"));
+    }
+    if let Some(stranger) = surroundings::strangers(pid, &namespace)?.first() {
+        return Err(Refusal::new(format!(
+            "the container's network namespace is shared with process {stranger}, which is not shielded"
+        )));
+    }
+
+    let bundle = Bundle::open(&surroundings.state_dir, &name)?;
+    let lock = bundle.lock()?;
+    let desired = claim(&bundle, &lock, &state)?;
+    let protected = surroundings.protected(&state.bundle, &desired.protected)?;
+    mounts::check(&spec, &state.id, &protected)?;
+    let upstreams = upstreams(&spec)?;
+    if upstreams.is_empty() {
+        bundle.log().append(
+            &Event::new(name.as_ref(), Action::Note)
+                .detail("the container has no resolver outside itself: DNS is closed"),
+        )?;
+    }
+    let policy = desired.policy(upstreams.clone());
+    let addresses = addresses(&bundle, &lock, &policy)?;
+    let contents = compile(&policy, &addresses);
+    let layout = Layout {
+        mode: policy.mode,
+        refuse: policy.refuse,
+        sets: contents.sets.keys().copied().collect(),
+    };
+    for note in &contents.notes {
+        bundle
+            .log()
+            .append(&Event::new(name.as_ref(), Action::Note).detail(note.to_string()))?;
+    }
+    bundle.set_running(
+        &lock,
+        &RunningFile {
+            version: VERSION,
+            boot_id: kernel::boot_id()?,
+            pid,
+            start_time: process.start_time()?,
+            net_namespace: namespace.id(),
+            upstreams,
+        },
+    )?;
+    if let Err(refusal) = enforce(&namespace, &layout, &contents) {
+        // Nothing runs that a verb could find.
+        bundle.forget_running(&lock)?;
+        return Err(refusal);
+    }
+    if !process.is_alive() {
+        bundle.forget_running(&lock)?;
+        return Err(Refusal::new(format!("the container's first process {pid} is gone")));
+    }
+    bundle.forget_refusal(&lock)?;
+    bundle
+        .log()
+        .append(&Event::new(name.as_ref(), Action::Setup).detail(format!(
+            "{} profiles={}",
+            policy.mode,
+            desired.profiles.join(",")
+        )))?;
+    Ok(())
+}
+
+/// The bundle's desired state, bound to this container. A bundle belongs to one container: one that is there keeps it;
+/// one that was removed leaves it to its successor, without what the operator changed at run time.
+fn claim(bundle: &Bundle, lock: &Lock, state: &oci::State) -> Result<PolicyFile, Refusal> {
+    let mut desired = bundle.policy()?;
+    if desired.container_id.as_deref() == Some(state.id.as_str()) {
+        return Ok(desired);
+    }
+    if let Some(owner) = &desired.container_id {
+        if desired.oci_bundle.as_deref().is_some_and(Path::exists) {
+            return Err(Refusal::new(format!(
+                "the bundle belongs to another container, {owner:.12}, which still exists"
+            )));
+        }
+        desired.start_anew();
+    }
+    desired.container_id = Some(state.id.clone());
+    // The parent of `userdata` goes when the container is removed.
+    desired.oci_bundle = state.bundle.parent().map(Path::to_owned);
+    bundle.set_policy(lock, &desired)?;
+    Ok(desired)
+}
+
+/// Resolvers that Podman chose for the container. Its own addresses are none.
+fn upstreams(spec: &oci::Spec) -> Result<Vec<IpAddr>, Refusal> {
+    let Some(mount) = spec
+        .mounts
+        .iter()
+        .find(|mount| mount.destination == Path::new("/etc/resolv.conf"))
+    else {
+        return Ok(Vec::new());
+    };
+    let text = super::read_trusted(&mount.source, 64 * 1024)?;
+    let mut servers: Vec<IpAddr> = crate::dns::servers_from(&String::from_utf8_lossy(&text), |address| {
+        !address.is_loopback() && !address.is_unspecified()
+    })
+    .into_iter()
+    .map(|server| server.ip())
+    .collect();
+    servers.sort_unstable();
+    servers.dedup();
+    Ok(servers)
+}
+
+/// Addresses of the policy's names: those looked up before, and a new look for those that are too old. What does not
+/// resolve stays closed.
+fn addresses(bundle: &Bundle, lock: &Lock, policy: &Policy) -> Result<Addresses, Refusal> {
+    let mut resolved = bundle.resolved()?;
+    let names = policy.names();
+    let stale = resolved.stale(&names, SystemTime::now());
+    resolved.forget_stale(SystemTime::now());
+    if stale.is_empty() {
+        bundle.set_resolved(lock, &resolved)?;
+    } else {
+        lookup::refresh(bundle, lock, &mut resolved, &stale, &mut |_, _| {})?;
+    }
+    Ok(resolved.addresses())
+}
+
+/// Makes the table in the namespace and reads it back.
+fn enforce(namespace: &NetNamespace, layout: &Layout, contents: &Contents) -> Result<(), Refusal> {
+    let documents = create(layout, contents);
+    namespace.enter()?;
+    let mut nft = Nft::new()?;
+    for document in &documents {
+        nft.apply(document)?;
+    }
+    let elements: usize = contents.sets.values().map(Vec::len).sum();
+    let (detail, meant) = if elements <= READ_BACK_LIMIT {
+        (Detail::Full, Some(contents))
+    } else {
+        (Detail::Terse, None)
+    };
+    let live = Snapshot::read(&nft.list_ruleset(detail)?)?;
+    match live.drift(layout, meant).first() {
+        None => Ok(()),
+        Some(drift) => Err(Refusal::new(format!("the table is not as it was written: {drift}"))),
+    }
+}

@@ -1,0 +1,238 @@
+//! Where a hook is: whose container it is for, and where that user's files are. The hook's environment is not the user's, and
+//! annotations are believed only where the operator alone can set them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::mounts::Protected;
+use super::{Refusal, oci};
+use crate::podman::{ANNOTATION_NAME, ANNOTATION_PROFILES, ANNOTATION_STATE_DIR, ConfPaths, HookSet};
+use crate::policy::ContainerName;
+
+/// Whose hook this is, and where his files are.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// State directory.
+    pub state_dir: PathBuf,
+    /// Configuration directory.
+    pub config_dir: PathBuf,
+    /// His home, or `/root`.
+    pub home: PathBuf,
+    /// His `$XDG_RUNTIME_DIR`.
+    pub runtime_dir: PathBuf,
+    /// His uid, outside the user namespace.
+    pub uid: u32,
+}
+
+/// The uid outside that this user namespace's root is, from the text of `/proc/self/uid_map` (user_namespaces(7)).
+fn outer_root(uid_map: &str) -> Option<u32> {
+    uid_map.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace().map(str::parse::<u64>);
+        match (fields.next(), fields.next()) {
+            (Some(Ok(0)), Some(Ok(outside))) => u32::try_from(outside).ok(),
+            _ => None,
+        }
+    })
+}
+
+impl Surroundings {
+    /// Finds out, from the kernel and the password file alone.
+    pub fn discover(annotations: &BTreeMap<String, String>) -> Result<Self, Refusal> {
+        let map = fs::read_to_string("/proc/self/uid_map")
+            .map_err(|error| Refusal::new(format!("cannot read /proc/self/uid_map: {error}")))?;
+        let uid = outer_root(&map).ok_or_else(|| Refusal::new("cannot tell whose user namespace this is"))?;
+        // In the first user namespace the hook runs as real root, on behalf of whoever asked; annotations may then come
+        // from a tenant.
+        let is_root = uid == 0;
+        let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid))
+            .ok()
+            .flatten()
+            .ok_or_else(|| Refusal::new(format!("uid {uid} has no entry in the password file")))?;
+        let (state_dir, config_dir) = if is_root {
+            ("/var/lib/terok-shield".into(), "/etc/terok-shield".into())
+        } else {
+            let state = match annotations.get(ANNOTATION_STATE_DIR) {
+                Some(path) if Path::new(path).is_absolute() => PathBuf::from(path),
+                Some(_) => return Err(Refusal::new(format!("{ANNOTATION_STATE_DIR} is not an absolute path"))),
+                None => user.dir.join(".local/state/terok/shield"),
+            };
+            (state, user.dir.join(".config/terok/shield"))
+        };
+        Ok(Self {
+            state_dir,
+            config_dir,
+            home: user.dir,
+            runtime_dir: PathBuf::from(format!("/run/user/{uid}")),
+            uid,
+        })
+    }
+
+    /// Everything that a container must not see. `recorded` was noted at the launch, when the operator's environment was
+    /// known; what follows from his home alone is protected whether it was noted or not.
+    pub fn protected(&self, bundle: &Path, recorded: &[PathBuf]) -> Result<Vec<Protected>, Refusal> {
+        let binary = fs::canonicalize("/proc/self/exe")
+            .map_err(|error| Refusal::new(format!("cannot find our own binary: {error}")))?;
+        let mut places = vec![
+            Protected::tree(&self.state_dir, "the firewall's state directory"),
+            Protected::tree(&self.config_dir, "the firewall's configuration directory"),
+            Protected::tree(&self.runtime_dir, "the user's runtime directory"),
+        ];
+        let conf = ConfPaths::from_env(&self.home, self.uid, |_| None);
+        let user = HookSet::user(&self.home, conf.clone(), |_| None);
+        let root = HookSet::root(conf.clone());
+        for set in [&user, &root] {
+            if set.is_present() {
+                places.extend(
+                    set.dirs()
+                        .map(|directory| Protected::tree(directory, "the hooks directory")),
+                );
+            }
+        }
+        places.push(Protected::tree(&conf.user, "Podman's configuration of hooks"));
+        places.extend(
+            recorded
+                .iter()
+                .map(|path| Protected::tree(path, "what the firewall is made of")),
+        );
+        for socket in [
+            self.runtime_dir.join("podman/podman.sock"),
+            self.runtime_dir.join("docker.sock"),
+            "/run/podman/podman.sock".into(),
+            "/run/docker.sock".into(),
+            "/var/run/docker.sock".into(),
+        ] {
+            places.push(Protected::tree(socket, "a socket of Podman or Docker"));
+        }
+        // Podman's records of containers: who writes them decides which hooks run. The runtime's bundle is
+        // STORAGE/DRIVER-containers/ID/userdata.
+        if let Some(records) = bundle.parent().and_then(Path::parent) {
+            places.push(Protected::tree(records, "Podman's records of containers"));
+            if let Some(storage) = records.parent() {
+                places.push(Protected::tree(
+                    storage.join("libpod"),
+                    "Podman's records of containers",
+                ));
+            }
+        }
+        if let Some(directory) = binary.parent() {
+            places.push(Protected {
+                path: directory.to_owned(),
+                what: "the directory of terok-shield's binary",
+                below: false,
+                writes_only: true,
+            });
+        }
+        places.push(Protected::tree(binary, "terok-shield's binary"));
+        Ok(places)
+    }
+}
+
+/// The container's name, from its annotations.
+pub fn container_name(annotations: &BTreeMap<String, String>) -> Result<ContainerName, Refusal> {
+    let name = annotations
+        .get(ANNOTATION_NAME)
+        .ok_or_else(|| Refusal::new(format!("there is no annotation {ANNOTATION_NAME}")))?;
+    name.parse()
+        .map_err(|error| Refusal::new(format!("{ANNOTATION_NAME}: {error}")))
+}
+
+/// Whether the configuration asks for the shield at all.
+pub fn is_shielded(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.contains_key(ANNOTATION_PROFILES)
+}
+
+/// Two views of the same annotations must agree: the runtime's state and the bundle's configuration.
+pub fn same_annotations(state: &oci::State, spec: &oci::Spec) -> Result<(), Refusal> {
+    let ours = |annotations: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+        annotations
+            .iter()
+            .filter(|(key, _)| key.starts_with("terok.shield."))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    if ours(&state.annotations) == ours(&spec.annotations) {
+        Ok(())
+    } else {
+        Err(Refusal::new(
+            "the runtime's state and config.json disagree about our annotations",
+        ))
+    }
+}
+
+/// The name of the program that called us, by its first argument: crun replaces itself by a copy whose file has no name.
+pub fn calling_runtime() -> Option<String> {
+    let arguments = fs::read(format!("/proc/{}/cmdline", crate::kernel::parent_pid())).ok()?;
+    let first = arguments.split(|byte| *byte == 0).next()?;
+    let name = Path::new(std::str::from_utf8(first).ok()?).file_name()?;
+    name.to_str().map(str::to_owned)
+}
+
+/// Whether the runtime was told to hand its own descriptors on to the container.
+pub fn runtime_preserves_descriptors() -> bool {
+    let arguments = fs::read(format!("/proc/{}/cmdline", crate::kernel::parent_pid())).unwrap_or_default();
+    let mut arguments = arguments.split(|byte| *byte == 0);
+    while let Some(argument) = arguments.next() {
+        let count = if argument == b"--preserve-fds" {
+            arguments.next()
+        } else {
+            argument.strip_prefix(b"--preserve-fds=")
+        };
+        if count.is_some_and(|count| count != b"0") {
+            return true;
+        }
+    }
+    false
+}
+
+/// Processes other than `first` in its network namespace, which the table would shield without their policy having been
+/// asked, or which could have been there before it. Podman's port forwarder, in our own pid namespace, is none.
+pub fn strangers(first: i32, namespace: &crate::kernel::NetNamespace) -> Result<Vec<i32>, Refusal> {
+    let entries = fs::read_dir("/proc").map_err(|error| Refusal::new(format!("cannot list processes: {error}")))?;
+    let id = |path: String| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    let wanted = (namespace.id().device, namespace.id().inode);
+    let own_pids = id("/proc/self/ns/pid".to_owned());
+    let mut strangers = Vec::new();
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // A process whose namespaces we may not see belongs to somebody who could not have joined this one.
+        if pid == first || id(format!("/proc/{pid}/ns/net")) != Some(wanted) {
+            continue;
+        }
+        let forwards_ports = id(format!("/proc/{pid}/ns/pid")) == own_pids
+            && fs::read_link(format!("/proc/{pid}/exe"))
+                .is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "rootlessport"));
+        if !forwards_ports {
+            strangers.push(pid);
+        }
+    }
+    Ok(strangers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_rootless_namespace_is_found_in_its_map() {
+        assert_eq!(
+            outer_root("         0       1000          1\n         1     100000      65536\n"),
+            Some(1000)
+        );
+        assert_eq!(outer_root("         0          0 4294967295\n"), Some(0));
+        assert_eq!(outer_root("         1     100000      65536\n"), None);
+        assert_eq!(outer_root(""), None);
+    }
+
+    #[test]
+    fn a_name_is_checked_before_it_becomes_a_path() {
+        for bad in ["", "../x", "a/b", "..", "-x", "a\0b"] {
+            let annotations = BTreeMap::from([(ANNOTATION_NAME.to_owned(), bad.to_owned())]);
+            assert!(container_name(&annotations).is_err(), "{bad:?}");
+        }
+        assert!(container_name(&BTreeMap::new()).is_err());
+    }
+}

@@ -1,0 +1,392 @@
+//! A live table, read back: is it ours, in which mode, and what about it is not as it should be.
+//!
+//! The reader is tolerant in form and strict in content: objects it does not know, in our table, are themselves a
+//! difference. Nothing is recognised by searching text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde_json::Value;
+
+use super::TABLE;
+use super::contents::Contents;
+use super::element::Element;
+use super::layout::{COUNTERS, Layout, chains, read_marker, rules};
+use super::render::rule_text;
+use super::sets::SetId;
+use crate::policy::{Mode, Refuse};
+
+/// A listing that is not in the form libnftables documents.
+#[derive(Debug, thiserror::Error)]
+#[error("the listing of the table cannot be read: {0}")]
+pub struct SnapshotError(String);
+
+#[derive(Debug, Clone, PartialEq)]
+struct LiveRule {
+    comment: Option<String>,
+    expr: Value,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct LiveSet {
+    declaration: Value,
+    elements: Vec<Element>,
+    unreadable: usize,
+}
+
+/// Our table as the kernel has it.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    present: bool,
+    chains: BTreeMap<String, Value>,
+    rules: BTreeMap<String, Vec<LiveRule>>,
+    sets: BTreeMap<String, LiveSet>,
+    counters: BTreeMap<String, (u64, u64)>,
+    strangers: Vec<String>,
+}
+
+/// One difference between the live table and the one that was meant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drift {
+    /// There is no table.
+    NoTable,
+    /// Its first rule does not say what it is, so it is not ours.
+    Unmarked,
+    /// It is in another mode, or refuses in another way, than it should.
+    Mode(String, String),
+    /// A chain, set or counter is missing.
+    Missing(String),
+    /// A chain or set is declared otherwise.
+    Declared(String),
+    /// Something is there that should not be.
+    Foreign(String),
+    /// A rule is missing: chain and rule.
+    RuleMissing(String, String),
+    /// A rule is there that should not be: chain and rule.
+    RuleForeign(String, String),
+    /// The rules of a chain stand in another order.
+    Order(String),
+    /// Elements are missing: set, how many, the first.
+    ElementsMissing(String, usize, String),
+    /// Elements are there that should not be: set, how many, the first.
+    ElementsForeign(String, usize, String),
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTable => write!(f, "the table inet {TABLE} is missing"),
+            Self::Unmarked => write!(
+                f,
+                "the table inet {TABLE} is not one of ours: its first rule is not our mark"
+            ),
+            Self::Mode(live, meant) => write!(f, "the table is {live} and should be {meant}"),
+            Self::Missing(what) => write!(f, "{what} is missing"),
+            Self::Declared(what) => write!(f, "{what} is declared otherwise"),
+            Self::Foreign(what) => write!(f, "{what} should not be there"),
+            Self::RuleMissing(chain, rule) => write!(f, "chain {chain}: a rule is missing: {rule}"),
+            Self::RuleForeign(chain, rule) => write!(f, "chain {chain}: a rule should not be there: {rule}"),
+            Self::Order(chain) => write!(f, "chain {chain}: its rules stand in another order"),
+            Self::ElementsMissing(set, 1, first) => write!(f, "set {set}: {first} is missing"),
+            Self::ElementsMissing(set, count, first) => {
+                write!(f, "set {set}: {count} elements are missing, {first} among them")
+            }
+            Self::ElementsForeign(set, 1, first) => write!(f, "set {set}: {first} should not be there"),
+            Self::ElementsForeign(set, count, first) => {
+                write!(f, "set {set}: {count} elements should not be there, {first} among them")
+            }
+        }
+    }
+}
+
+fn string(object: &Value, key: &str) -> Result<String, SnapshotError> {
+    object
+        .get(key)
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| SnapshotError(format!("an object has no {key}")))
+}
+
+/// Without what the kernel adds (handles), and with optional parts in one form.
+fn declaration(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(map) = object.as_object_mut() {
+        for key in ["handle", "elem", "size", "comment"] {
+            map.remove(key);
+        }
+        if let Some(Value::Array(flags)) = map.get_mut("flags") {
+            flags.sort_by_key(ToString::to_string);
+        }
+    }
+    object
+}
+
+/// Nulls that stand for "not given" in typed documents, and never in a listing. (`{"accept": null}` is no such null.)
+fn without_nulls(mut value: Value) -> Value {
+    match &mut value {
+        Value::Array(items) => {
+            for item in items {
+                *item = without_nulls(item.take());
+            }
+        }
+        Value::Object(map) => {
+            map.retain(|key, item| {
+                !item.is_null() || matches!(key.as_str(), "accept" | "drop" | "return" | "continue")
+            });
+            for item in map.values_mut() {
+                *item = without_nulls(item.take());
+            }
+        }
+        _ => {}
+    }
+    value
+}
+
+impl Snapshot {
+    /// Reads our table from a listing of a ruleset or of the table.
+    pub fn read(listing: &Value) -> Result<Self, SnapshotError> {
+        let objects = listing
+            .get("nftables")
+            .and_then(Value::as_array)
+            .ok_or_else(|| SnapshotError("it has no list of objects".to_owned()))?;
+        let mut snapshot = Self::default();
+        for object in objects {
+            let Some((kind, body)) = object.as_object().and_then(|map| map.iter().next()) else {
+                return Err(SnapshotError("an entry is not an object".to_owned()));
+            };
+            let in_table = |key: &str| body.get(key).and_then(Value::as_str) == Some(TABLE);
+            if body.get("family").and_then(Value::as_str) != Some("inet") {
+                continue;
+            }
+            if kind == "table" {
+                snapshot.present |= in_table("name");
+            } else if in_table("table") {
+                snapshot.take(kind, body)?;
+            }
+        }
+        Ok(snapshot)
+    }
+
+    fn take(&mut self, kind: &str, body: &Value) -> Result<(), SnapshotError> {
+        match kind {
+            "chain" => {
+                self.chains.insert(string(body, "name")?, declaration(body));
+            }
+            "rule" => self.rules.entry(string(body, "chain")?).or_default().push(LiveRule {
+                comment: body.get("comment").and_then(Value::as_str).map(str::to_owned),
+                expr: body.get("expr").cloned().unwrap_or_default(),
+            }),
+            "set" => {
+                let listed = match body.get("elem") {
+                    Some(Value::Array(list)) => list.as_slice(),
+                    Some(one) => std::slice::from_ref(one),
+                    None => &[],
+                };
+                let mut elements: Vec<Element> = listed.iter().filter_map(Element::read).collect();
+                elements.sort_unstable();
+                self.sets.insert(
+                    string(body, "name")?,
+                    LiveSet {
+                        declaration: declaration(body),
+                        unreadable: listed.len() - elements.len(),
+                        elements,
+                    },
+                );
+            }
+            "counter" => {
+                let number = |key| body.get(key).and_then(Value::as_u64).unwrap_or(0);
+                self.counters
+                    .insert(string(body, "name")?, (number("packets"), number("bytes")));
+            }
+            other => self.strangers.push(format!(
+                "{other} {}",
+                body.get("name").and_then(Value::as_str).unwrap_or("without a name")
+            )),
+        }
+        Ok(())
+    }
+
+    /// Whether there is a table of our name.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.present
+    }
+
+    /// Mode and way of refusing that the table claims.
+    #[must_use]
+    pub fn claimed(&self) -> Option<(Mode, Refuse)> {
+        let first = self.rules.get("output")?.first()?;
+        read_marker(first.comment.as_deref()?)
+    }
+
+    /// The layout that it claims to have, with the sets that exist.
+    #[must_use]
+    pub fn layout(&self) -> Option<Layout> {
+        let (mode, refuse) = self.claimed()?;
+        Some(Layout {
+            mode,
+            refuse,
+            sets: self.sets.keys().filter_map(|name| name.parse().ok()).collect(),
+        })
+    }
+
+    /// Packets and bytes of each named counter.
+    #[must_use]
+    pub fn counters(&self) -> &BTreeMap<String, (u64, u64)> {
+        &self.counters
+    }
+
+    /// The elements that it holds.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        Contents {
+            sets: self
+                .sets
+                .iter()
+                .filter_map(|(name, set)| Some((name.parse().ok()?, set.elements.clone())))
+                .collect(),
+            notes: BTreeSet::new(),
+        }
+    }
+
+    /// Compares with what was meant; nothing means that they agree. `contents` is `None` where elements are not in
+    /// question, which is also the only way to compare a terse listing.
+    #[must_use]
+    pub fn drift(&self, meant: &Layout, contents: Option<&Contents>) -> Vec<Drift> {
+        if !self.present {
+            return vec![Drift::NoTable];
+        }
+        let Some(live) = self.layout() else {
+            return vec![Drift::Unmarked];
+        };
+        let mut drift = Vec::new();
+        let words = |layout: &Layout| format!("{} (refuse {})", layout.mode, layout.refuse);
+        if (live.mode, live.refuse) != (meant.mode, meant.refuse) {
+            drift.push(Drift::Mode(words(&live), words(meant)));
+        }
+        self.chain_drift(&mut drift);
+        self.set_drift(meant, &mut drift);
+        self.rule_drift(&live, &mut drift);
+        for name in COUNTERS {
+            if !self.counters.contains_key(name) {
+                drift.push(Drift::Missing(format!("counter {name}")));
+            }
+        }
+        for name in self.counters.keys().filter(|name| !COUNTERS.contains(&name.as_str())) {
+            drift.push(Drift::Foreign(format!("counter {name}")));
+        }
+        drift.extend(self.strangers.iter().cloned().map(Drift::Foreign));
+        if let Some(contents) = contents {
+            self.element_drift(contents, &mut drift);
+        }
+        drift
+    }
+
+    fn chain_drift(&self, drift: &mut Vec<Drift>) {
+        let mut known = BTreeSet::new();
+        for chain in chains() {
+            let name = chain.name.to_string();
+            let meant = declaration(&serde_json::to_value(&chain).unwrap_or_default());
+            match self.chains.get(&name) {
+                None => drift.push(Drift::Missing(format!("chain {name}"))),
+                Some(live) if *live != meant => drift.push(Drift::Declared(format!("chain {name}"))),
+                Some(_) => {}
+            }
+            known.insert(name);
+        }
+        drift.extend(
+            self.chains
+                .keys()
+                .filter(|name| !known.contains(*name))
+                .map(|name| Drift::Foreign(format!("chain {name}"))),
+        );
+    }
+
+    fn set_drift(&self, meant: &Layout, drift: &mut Vec<Drift>) {
+        for set in &meant.sets {
+            if !self.sets.contains_key(&set.to_string()) {
+                drift.push(Drift::Missing(format!("set {set}")));
+            }
+        }
+        for (name, live) in &self.sets {
+            // A set that was needed once may stay; it is judged by its elements.
+            let Ok(set) = name.parse::<SetId>() else {
+                drift.push(Drift::Foreign(format!("set {name}")));
+                continue;
+            };
+            let declared = declaration(&serde_json::to_value(set.declaration()).unwrap_or_default());
+            if live.declaration != declared {
+                drift.push(Drift::Declared(format!("set {name}")));
+            }
+        }
+    }
+
+    fn rule_drift(&self, live: &Layout, drift: &mut Vec<Drift>) {
+        let mut meant: BTreeMap<&str, Vec<LiveRule>> = BTreeMap::new();
+        for rule in rules(live) {
+            meant.entry(rule.chain).or_default().push(LiveRule {
+                expr: without_nulls(serde_json::to_value(&rule.statements).unwrap_or_default()),
+                comment: rule.comment,
+            });
+        }
+        let none = Vec::new();
+        for chain in chains() {
+            let name = chain.name.as_ref();
+            let wanted = meant.get(name).unwrap_or(&none);
+            let there = self.rules.get(name).unwrap_or(&none);
+            if wanted == there {
+                continue;
+            }
+            let mut foreign: Vec<&LiveRule> = there.iter().collect();
+            let before = drift.len();
+            for rule in wanted {
+                match foreign.iter().position(|other| *other == rule) {
+                    Some(index) => {
+                        foreign.remove(index);
+                    }
+                    None => drift.push(Drift::RuleMissing(name.to_owned(), rule_text(&rule.expr))),
+                }
+            }
+            drift.extend(
+                foreign
+                    .into_iter()
+                    .map(|rule| Drift::RuleForeign(name.to_owned(), rule_text(&rule.expr))),
+            );
+            if drift.len() == before {
+                drift.push(Drift::Order(name.to_owned()));
+            }
+        }
+    }
+
+    fn element_drift(&self, contents: &Contents, drift: &mut Vec<Drift>) {
+        let none = Vec::new();
+        for (name, live) in &self.sets {
+            let meant = name
+                .parse()
+                .ok()
+                .and_then(|set: SetId| contents.sets.get(&set))
+                .unwrap_or(&none);
+            if live.unreadable > 0 {
+                drift.push(Drift::Foreign(format!(
+                    "{} elements of set {name} that cannot be read",
+                    live.unreadable
+                )));
+            }
+            let lacking = |from: &[Element], other: &[Element]| -> Vec<Element> {
+                let other: BTreeSet<&Element> = other.iter().collect();
+                from.iter()
+                    .filter(|element| !other.contains(element))
+                    .copied()
+                    .collect()
+            };
+            let missing = lacking(meant, &live.elements);
+            if let Some(first) = missing.first() {
+                drift.push(Drift::ElementsMissing(name.clone(), missing.len(), first.to_string()));
+            }
+            let foreign = lacking(&live.elements, meant);
+            if let Some(first) = foreign.first() {
+                drift.push(Drift::ElementsForeign(name.clone(), foreign.len(), first.to_string()));
+            }
+        }
+    }
+}
