@@ -8,6 +8,8 @@ use crate::dns::{self, ResolveError};
 
 /// Time for one whole set of names.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Shortest time for which an answer is used: between a launch and its hook the look-up must not have to be made again.
+const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 /// Where the host's resolvers are.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -106,7 +108,7 @@ pub fn refresh_into(
                 shortfall.unresolved.push((name, why));
             }
         } else {
-            resolved.put(name, answer.addresses, now, answer.ttl);
+            resolved.put(name, answer.addresses, now, answer.ttl.max(SHORTEST_LIFE));
         }
     }
     Ok(shortfall)

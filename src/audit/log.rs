@@ -40,7 +40,7 @@ impl Log {
         }
     }
 
-    /// Adds an event, on disk when this returns.
+    /// Adds an event. A power cut may take the last lines; a crash of ours does not.
     pub fn append(&self, event: &Event) -> Result<(), AuditError> {
         let path = self.directory.join(FILE);
         let failed = |operation| {

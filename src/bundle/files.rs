@@ -111,11 +111,12 @@ impl Default for ResolvedFile {
 }
 
 impl ResolvedFile {
-    /// Forgets names that are too old at `now`.
-    pub fn forget_stale(&mut self, now: SystemTime) {
-        let now = seconds(now);
+    /// Forgets names that are too old at `now`; whether there were any.
+    pub fn forget_stale(&mut self, now: SystemTime) -> bool {
+        let (now, before) = (seconds(now), self.names.len());
         self.names
             .retain(|_, entry| entry.expires > now && entry.expires <= now + 3600);
+        self.names.len() != before
     }
 
     /// Addresses of every name, however old: what a running container's table holds.

@@ -35,6 +35,17 @@ pub struct Lock {
     _file: File,
 }
 
+/// What a power cut may do to a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// Nothing: it is on disk.
+    Full,
+    /// Undo it as a whole.
+    Content,
+    /// Anything: the file means nothing after a reboot.
+    None,
+}
+
 fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BundleError {
     let path = path.to_owned();
     move |source| BundleError::Io {
@@ -175,7 +186,13 @@ impl Bundle {
 
     /// Replaces the desired state; on disk when this returns.
     pub fn set_policy(&self, _: &Lock, file: &PolicyFile) -> Result<(), BundleError> {
-        self.write(POLICY, file)
+        self.write(POLICY, file, Durability::Full)
+    }
+
+    /// The same where the change may be lost in a power cut, because the next start makes it again; what is there then is
+    /// still one state or the other.
+    pub fn set_policy_soon(&self, _: &Lock, file: &PolicyFile) -> Result<(), BundleError> {
+        self.write(POLICY, file, Durability::Content)
     }
 
     /// What was looked up ahead of time; nothing if it was never.
@@ -185,7 +202,7 @@ impl Bundle {
 
     /// Replaces what was looked up.
     pub fn set_resolved(&self, _: &Lock, file: &ResolvedFile) -> Result<(), BundleError> {
-        self.write(RESOLVED, file)
+        self.write(RESOLVED, file, Durability::Content)
     }
 
     /// The running container, if the hook noted one.
@@ -195,7 +212,7 @@ impl Bundle {
 
     /// Notes the running container.
     pub fn set_running(&self, _: &Lock, file: &RunningFile) -> Result<(), BundleError> {
-        self.write(RUNNING, file)
+        self.write(RUNNING, file, Durability::None)
     }
 
     /// Forgets the running container.
@@ -261,6 +278,10 @@ impl Bundle {
         file.take(SIZE_LIMIT)
             .read_to_end(&mut text)
             .map_err(io_error("read", &path))?;
+        // What a power cut left of a file that was not meant to outlive one.
+        if text.is_empty() && name == RUNNING {
+            return Ok(None);
+        }
         match serde_json::from_slice::<Versioned>(&text) {
             Ok(Versioned { version: VERSION }) => {}
             Ok(Versioned { version }) => {
@@ -275,7 +296,7 @@ impl Bundle {
             .map_err(|error| malformed(error.to_string()))
     }
 
-    fn write<T: Serialize>(&self, name: &str, content: &T) -> Result<(), BundleError> {
+    fn write<T: Serialize>(&self, name: &str, content: &T, durability: Durability) -> Result<(), BundleError> {
         let path = self.path.join(name);
         let mut text = serde_json::to_vec_pretty(content).map_err(|error| BundleError::Malformed {
             path: path.clone(),
@@ -287,12 +308,15 @@ impl Bundle {
             .permissions(fs::Permissions::from_mode(0o600))
             .tempfile_in(&self.path)
             .map_err(io_error("write beside", &path))?;
-        file.write_all(&text)
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(io_error("write", &path))?;
+        file.write_all(&text).map_err(io_error("write", &path))?;
+        if durability != Durability::None {
+            file.as_file().sync_all().map_err(io_error("write", &path))?;
+        }
         file.persist(&path)
             .map_err(|error| io_error("replace", &path)(error.error))?;
-        // The rename too has to survive a power cut.
+        if durability != Durability::Full {
+            return Ok(());
+        }
         File::open(&self.path)
             .and_then(|directory| directory.sync_all())
             .map_err(io_error("write", &self.path))

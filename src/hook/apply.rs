@@ -115,7 +115,7 @@ fn claim(bundle: &Bundle, lock: &Lock, state: &oci::State) -> Result<PolicyFile,
     desired.container_id = Some(state.id.clone());
     // The parent of `userdata` goes when the container is removed.
     desired.oci_bundle = state.bundle.parent().map(Path::to_owned);
-    bundle.set_policy(lock, &desired)?;
+    bundle.set_policy_soon(lock, &desired)?;
     Ok(desired)
 }
 
@@ -146,11 +146,11 @@ fn addresses(bundle: &Bundle, lock: &Lock, policy: &Policy) -> Result<Addresses,
     let mut resolved = bundle.resolved()?;
     let names = policy.names();
     let stale = resolved.stale(&names, SystemTime::now());
-    resolved.forget_stale(SystemTime::now());
-    if stale.is_empty() {
-        bundle.set_resolved(lock, &resolved)?;
-    } else {
+    let forgot = resolved.forget_stale(SystemTime::now());
+    if !stale.is_empty() {
         lookup::refresh(bundle, lock, &mut resolved, &stale, &mut |_, _| {})?;
+    } else if forgot {
+        bundle.set_resolved(lock, &resolved)?;
     }
     Ok(resolved.addresses())
 }
@@ -170,6 +170,8 @@ fn enforce(namespace: &NetNamespace, layout: &Layout, contents: &Contents) -> Re
         (Detail::Terse, None)
     };
     let live = Snapshot::read(&nft.list_ruleset(detail)?)?;
+    // The process ends soon, and its end closes the socket: here it would have to wait for that.
+    std::mem::forget(nft);
     match live.drift(layout, meant).first() {
         None => Ok(()),
         Some(drift) => Err(Refusal::new(format!("the table is not as it was written: {drift}"))),

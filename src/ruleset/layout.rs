@@ -24,7 +24,7 @@ use super::sets::{Class, Family, Kind, SetId};
 use super::words::{
     Expr, Stmt, accept, admin_prohibited, any_of, concat, count, ct_direction, ct_mark, ct_state, drop, from_loopback,
     goto, in_set, is, is_not, l4proto, log, meta, neighbour_discovery, nfproto, out_of_other_than_loopback, payload,
-    prefix, reset, routing_header, set_ct_mark, tcp_or_udp, text, to_local_address,
+    reset, routing_header, set_ct_mark, tcp_or_udp, text, to_local_address,
 };
 use super::{FORMAT, TABLE};
 use crate::policy::{Mode, Refuse};
@@ -120,6 +120,7 @@ pub fn chains() -> Vec<Chain<'static>> {
             "refuse_denied",
             "refuse_private",
             "refuse_blocked",
+            "refuse",
         ]
         .map(|name| Chain {
             family: NfFamily::INet,
@@ -210,23 +211,7 @@ fn input(layout: &Layout, rules: &mut Rules) {
 }
 
 fn postrouting(rules: &mut Rules) {
-    rules.add(
-        "postrouting",
-        [
-            out_of_other_than_loopback(),
-            is(payload("ip", "daddr"), prefix("127.0.0.0".into(), 8)),
-            drop(),
-        ],
-    );
-    rules.add(
-        "postrouting",
-        [
-            out_of_other_than_loopback(),
-            is(payload("ip6", "daddr"), text("::1")),
-            drop(),
-        ],
-    );
-    // Own addresses likewise: a socket bound to an interface can send past the route through `lo`.
+    // What `output` lets pass because it is for this namespace, loopback and own addresses, leaves by no other interface.
     rules.add(
         "postrouting",
         [out_of_other_than_loopback(), to_local_address(), drop()],
@@ -423,22 +408,33 @@ fn closed(mode: Mode, family: Family, address: &'static str) -> Stmt {
 
 fn verdicts(layout: &Layout, rules: &mut Rules) {
     // New connections alone are counted and logged: so the log of a verdict and its counter speak of the same packets.
-    for (chain, counter, label) in [
-        ("pass", "allowed", "TEROK_SHIELD_ALLOWED: "),
-        ("bypass", "bypassed", "TEROK_SHIELD_BYPASS: "),
-    ] {
+    let opening: &[_] = match layout.mode {
+        Mode::Up => &[("pass", "allowed", "TEROK_SHIELD_ALLOWED: ")],
+        Mode::Down | Mode::DownAll => &[
+            ("pass", "allowed", "TEROK_SHIELD_ALLOWED: "),
+            ("bypass", "bypassed", "TEROK_SHIELD_BYPASS: "),
+        ],
+        Mode::Block => &[],
+    };
+    for (chain, counter, label) in opening.iter().copied() {
         rules.add(chain, [ct_state("new"), count(counter), log(label)]);
         rules.add(chain, [accept()]);
+    }
+    // A chain that a mode does not use is closed in it.
+    for chain in ["pass", "bypass"] {
+        if !opening.iter().any(|(used, _, _)| *used == chain) {
+            rules.add(chain, [drop()]);
+        }
     }
     for (chain, counter, label) in [
         ("refuse_denied", "denied", "TEROK_SHIELD_DENIED: "),
         ("refuse_private", "private", "TEROK_SHIELD_PRIVATE: "),
         ("refuse_blocked", "blocked", "TEROK_SHIELD_BLOCKED: "),
     ] {
-        rules.add(chain, [count(counter), log(label)]);
-        if layout.refuse == Refuse::Reset {
-            rules.add(chain, [l4proto("tcp"), reset()]);
-        }
-        rules.add(chain, [admin_prohibited()]);
+        rules.add(chain, [count(counter), log(label), goto("refuse")]);
     }
+    if layout.refuse == Refuse::Reset {
+        rules.add("refuse", [l4proto("tcp"), reset()]);
+    }
+    rules.add("refuse", [admin_prohibited()]);
 }
