@@ -57,3 +57,6 @@ pub enum BundleError {
         source: io::Error,
     },
 }
+
+#[cfg(test)]
+mod tests;
