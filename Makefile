@@ -33,8 +33,8 @@ demo: ## a shielded container in a private internet; as root, it installs what i
 bench: ## measurements; as root
 	@tests/with-rust --setup tests/bench/run
 
-schemas: ## write schemas/ anew from the types
-	UPDATE_SCHEMAS=1 $(CARGO) test --quiet --locked --test schemas
+schemas: ## write schemas/ and tests/golden/ anew from the code; look at the difference
+	UPDATE_GOLDEN=1 $(CARGO) test --quiet --locked --test golden
 
 # Built by whoever builds, installed by root: no compiler runs here if the binary is up to date.
 $(BINARY): Cargo.toml Cargo.lock build.rs $(shell find src nftables-sys profiles -type f)

@@ -92,6 +92,12 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// The container runs and its network namespace is nowhere to be seen.
+    #[error("no process of container {name} is left in the network namespace that was shielded; restart the container")]
+    NamespaceLost {
+        /// Its name.
+        name: String,
+    },
     /// The table is not ours, or not as it was written.
     #[error("the table of {name} is not as it was written: {drift}; restart the container")]
     Drifted {

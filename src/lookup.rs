@@ -1,5 +1,6 @@
 //! Looking names up ahead of time, and noting what came of it in the bundle.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use crate::audit::{Action, AuditError, Event};
@@ -10,6 +11,8 @@ use crate::dns::{self, ResolveError};
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Shortest time for which an answer is used: between a launch and its hook the look-up must not have to be made again.
 const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+/// Most addresses that are kept of a denied name.
+const ADDRESSES_KEPT: usize = 1024;
 /// Where the host's resolvers are.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -53,15 +56,26 @@ pub enum LookupError {
 }
 
 /// Looks `names` up, all at once, and writes what came to `resolved.json` and the audit log. A name that did not resolve keeps
-/// what `resolved` held of it.
+/// what `resolved` held of it. The addresses of a name in `denied` only ever grow: an answer that came in part, or another
+/// server's, opens nothing that was closed.
 pub fn refresh(
     bundle: &Bundle,
     lock: &Lock,
     resolved: &mut ResolvedFile,
     names: &[String],
+    denied: &BTreeSet<String>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Shortfall, LookupError> {
+    let before = resolved.clone();
     let shortfall = refresh_into(resolved, names, progress)?;
+    for name in denied {
+        if let (Some(old), Some(new)) = (before.names.get(name), resolved.names.get_mut(name)) {
+            new.addresses.extend(&old.addresses);
+            new.addresses.sort_unstable();
+            new.addresses.dedup();
+            new.addresses.truncate(ADDRESSES_KEPT);
+        }
+    }
     bundle.set_resolved(lock, resolved)?;
     let container = bundle.name().as_ref();
     if let Some(why) = &shortfall.unreachable {

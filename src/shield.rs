@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Error;
@@ -18,7 +17,7 @@ use crate::kernel::{self, Detail, KernelError, NetNamespace, Nft, Process, in_ch
 use crate::lookup::{self, Shortfall};
 use crate::policy::{self, Action, ContainerName, Destination, Entry, Grant, Mode, ProfileName, PublishedPort, Target};
 use crate::profiles::Profiles;
-use crate::ruleset::{Contents, Drift, Layout, Snapshot, TABLE, change, compile};
+use crate::ruleset::{Contents, Drift, Layout, Snapshot, TABLE, change, compile, repair};
 
 /// Beyond so many elements a table is read back without them (see `hook::apply`).
 const READ_BACK_LIMIT: usize = 4096;
@@ -59,6 +58,8 @@ pub struct Prepared {
     pub profiles: Vec<ProfileName>,
     /// What did not resolve.
     pub shortfall: Shortfall,
+    /// The policy of the container that Podman is to remove first.
+    replaced: Option<PolicyFile>,
 }
 
 /// What allowing or denying came to.
@@ -98,12 +99,6 @@ struct Running {
     process: Process,
     namespace: NetNamespace,
     file: RunningFile,
-}
-
-/// Two states of a table, and what leads from one to the other.
-#[derive(Serialize, Deserialize)]
-struct Answer {
-    drift: Option<String>,
 }
 
 impl Shield {
@@ -166,10 +161,14 @@ impl Shield {
         let (profiles, targets) = self.targets(&request.profiles)?;
         let bundle = Bundle::open_or_make(&self.paths.state, name)?;
         let lock = bundle.lock()?;
-        if bundle.has_policy() && !request.replace {
+        let mut replaced = None;
+        if bundle.has_policy() {
             let before = bundle.policy()?;
-            if before.container_id.is_some() && before.oci_bundle.as_deref().is_some_and(std::path::Path::exists) {
-                return Err(Error::Exists { name: name.to_string() });
+            if exists(&before) {
+                if !request.replace {
+                    return Err(Error::Exists { name: name.to_string() });
+                }
+                replaced = Some(before);
             }
         }
         let mut protected = request.protected.clone();
@@ -195,14 +194,16 @@ impl Shield {
             settings: Settings {
                 refuse: self.config.refuse,
             },
+            replaces: replaced.as_ref().and_then(|before| before.container_id.clone()),
             protected,
         };
         let mut resolved = bundle.resolved()?;
-        let stale = resolved.stale(&desired.policy(Vec::new()).names(), SystemTime::now());
+        let policy = desired.policy(Vec::new());
+        let stale = resolved.stale(&policy.names(), SystemTime::now());
         let shortfall = if stale.is_empty() {
             Shortfall::default()
         } else {
-            lookup::refresh(&bundle, &lock, &mut resolved, &stale, progress)?
+            lookup::refresh(&bundle, &lock, &mut resolved, &stale, &policy.denied_names(), progress)?
         };
         bundle.set_policy(&lock, &desired)?;
         bundle.forget_refusal(&lock)?;
@@ -211,7 +212,22 @@ impl Shield {
             bundle,
             profiles,
             shortfall,
+            replaced,
         })
+    }
+
+    /// Gives a container that Podman was to replace, and did not, its policy back.
+    pub fn give_back(&self, prepared: &Prepared) -> Result<(), Error> {
+        let Some(before) = prepared.replaced.as_ref().filter(|before| exists(before)) else {
+            return Ok(());
+        };
+        let lock = prepared.bundle.lock()?;
+        let now = prepared.bundle.policy()?;
+        // Only if nobody has taken the new policy: it is as it was written.
+        if now.container_id.is_none() && now.replaces == before.container_id {
+            prepared.bundle.set_policy(&lock, before)?;
+        }
+        Ok(())
     }
 
     /// Lets a running container reach a target, for good. What was denied before is denied no more.
@@ -241,8 +257,8 @@ impl Shield {
                 .unreachable
                 .or_else(|| shortfall.unresolved.into_iter().next().map(|(_, why)| why));
             match why {
-                // A name that had addresses keeps them; one that never had any cannot be allowed ahead of time.
-                Some(why) if !resolved.names.contains_key(&name) && action == Action::Allow => {
+                // A name that had addresses keeps them; one that never had any can be neither opened nor closed.
+                Some(why) if !resolved.names.contains_key(&name) => {
                     return Err(Error::Unresolved { name, why });
                 }
                 _ => resolved.names.extend(found.names),
@@ -302,14 +318,16 @@ impl Shield {
             return Ok((0, Shortfall::default()));
         }
         let mut after = before.clone();
-        let shortfall = lookup::refresh(bundle, &lock, &mut after, &wanted, progress)?;
+        let denied = desired.policy(Vec::new()).denied_names();
+        let shortfall = lookup::refresh(bundle, &lock, &mut after, &wanted, &denied, progress)?;
         if let Some(running) = running(bundle)? {
             self.replace(bundle, &lock, &running, (&desired, &before), (&desired, &after))?;
         }
         Ok((wanted.len(), shortfall))
     }
 
-    /// Desired state and kernel from one to the other, or neither.
+    /// Desired state and kernel from one to the other, or neither. A denial that the kernel refuses stays desired: the next
+    /// verb or start brings it.
     fn replace(
         &self,
         bundle: &Bundle,
@@ -323,9 +341,16 @@ impl Shield {
             bundle.set_policy(lock, after.0)?;
         }
         let result = self.reshape(bundle, running, before, after);
-        if result.is_err() {
+        let denies = after
+            .0
+            .grants
+            .iter()
+            .any(|grant| grant.action == Action::Deny && !before.0.grants.contains(grant));
+        if result.is_err() && !denies {
             bundle.set_policy(lock, before.0)?;
             bundle.set_resolved(lock, before.1)?;
+            // The kernel may hold part of what failed. The first error is the one to report.
+            let _ = self.reshape(bundle, running, after, before);
         }
         result
     }
@@ -341,39 +366,9 @@ impl Shield {
             compile(&policy.policy(running.file.upstreams.clone()), &resolved.addresses())
         };
         let (old, new) = (contents(before), contents(after));
-        let mode = after.0.mode;
-        let refuse = after.0.settings.refuse;
-        let answer: Answer = in_child(&running.namespace, |nft| {
-            let live = snapshot(nft, Detail::Terse)?;
-            let Some(from) = live.layout() else {
-                return Ok(Answer {
-                    drift: live
-                        .drift(&layout(mode, refuse, &new), None)
-                        .first()
-                        .map(ToString::to_string),
-                });
-            };
-            let mut to = layout(mode, refuse, &new);
-            // Sets that were needed once stay.
-            to.sets.extend(from.sets.iter().copied());
-            let applied = change(&from, &old, &to, &new)
-                .iter()
-                .try_for_each(|document| nft.apply(document));
-            if let Err(KernelError::Refused { message }) = applied {
-                // The table did not hold what it should have held: start from what it does hold.
-                tracing::warn!("{message}; reading the table back first");
-                let live = snapshot(nft, Detail::Full)?;
-                for document in change(&from, &live.contents(), &to, &new) {
-                    nft.apply(&document)?;
-                }
-            } else {
-                applied?;
-            }
-            Ok(Answer {
-                drift: verify(nft, &to, &new)?.first().map(ToString::to_string),
-            })
-        })?;
-        match answer.drift {
+        let wanted = layout(after.0.mode, after.0.settings.refuse, &new);
+        let drift: Option<String> = in_child(&running.namespace, |nft| edit(nft, &old, &wanted, &new))?;
+        match drift {
             None => Ok(()),
             Some(drift) => Err(Error::Drifted {
                 name: bundle.name().to_string(),
@@ -443,6 +438,36 @@ fn snapshot(nft: &mut Nft, detail: Detail) -> Result<Snapshot, KernelError> {
     })
 }
 
+/// Brings a table from `old` to `new`, and says what is still not as it was meant. If it did not hold `old`, because a
+/// command was interrupted or somebody edited it, it is read in full and led from what it does hold.
+fn edit(nft: &mut Nft, old: &Contents, wanted: &Layout, new: &Contents) -> Result<Option<String>, KernelError> {
+    let live = snapshot(nft, Detail::Terse)?;
+    let Some(from) = live.layout() else {
+        return Ok(live.drift(wanted, None).first().map(ToString::to_string));
+    };
+    // Sets that were needed once stay.
+    let mut to = wanted.clone();
+    to.sets.extend(from.sets.iter().copied());
+    let applied = change(&from, old, &to, new)
+        .iter()
+        .try_for_each(|document| nft.apply(document));
+    match applied {
+        Ok(()) if verify(nft, &to, new)?.is_empty() => return Ok(None),
+        Ok(()) | Err(KernelError::Refused { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let live = snapshot(nft, Detail::Full)?;
+    for document in repair(&from, &live.contents(), &to, new) {
+        nft.apply(&document)?;
+    }
+    Ok(verify(nft, &to, new)?.first().map(ToString::to_string))
+}
+
+/// Whether the container that a policy belongs to has not been removed.
+fn exists(policy: &PolicyFile) -> bool {
+    policy.container_id.is_some() && policy.oci_bundle.as_deref().is_some_and(std::path::Path::exists)
+}
+
 /// Reads the table back, elements included unless there are very many, and names what is not as it was meant.
 fn verify(nft: &mut Nft, meant: &Layout, contents: &Contents) -> Result<Vec<Drift>, KernelError> {
     let many = contents.sets.values().map(Vec::len).sum::<usize>() > READ_BACK_LIMIT;
@@ -472,13 +497,20 @@ fn running(bundle: &Bundle) -> Result<Option<Running>, Error> {
         Err(error) => return gone(error),
     }
     let namespace = match process.net_namespace() {
-        Ok(namespace) => namespace,
+        Ok(namespace) if namespace.id() == file.net_namespace => namespace,
+        // It needs no capability to move to a new namespace in a user namespace of its own, and leave its children behind in
+        // the one that is online. That one is the one we want.
+        Ok(_) => match NetNamespace::find(file.net_namespace)? {
+            Some(namespace) => namespace,
+            None if process.is_alive() => {
+                return Err(Error::NamespaceLost {
+                    name: bundle.name().to_string(),
+                });
+            }
+            None => return Ok(None),
+        },
         Err(error) => return gone(error),
     };
-    // The first process cannot leave its namespace without the capabilities that the hook refused.
-    if namespace.id() != file.net_namespace {
-        return Ok(None);
-    }
     Ok(Some(Running {
         process,
         namespace,

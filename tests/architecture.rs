@@ -123,6 +123,25 @@ fn a_room_uses_only_rooms_below_it() {
 }
 
 #[test]
+fn every_chain_of_the_table_is_described() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, section) = text.split_once("\n## The table\n").unwrap();
+    let described: BTreeSet<&str> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next())
+        .flat_map(|cell| cell.split(", "))
+        .map(|name| name.trim_matches('`'))
+        .collect();
+    let chains = terok_shield::ruleset::chains();
+    let there: BTreeSet<&str> = chains.iter().map(|chain| chain.name.as_ref()).collect();
+    assert_eq!(
+        described, there,
+        "docs/architecture.md on the left, the table on the right"
+    );
+}
+
+#[test]
 fn paths_are_found_in_lists_and_alone() {
     let text = "use crate::policy::{self, Mode};\nuse terok_shield::{\n    Error, bundle::{Bundle, list}, kernel,\n};";
     let found: Vec<String> = used(text).into_iter().collect();

@@ -127,11 +127,16 @@ impl Event {
     }
 }
 
-/// Cut to the limit; control characters, which could forge lines on a terminal, become `?`.
 fn bounded(text: &str) -> String {
+    printable(text, STRING_LIMIT)
+}
+
+/// Cut to `limit` characters; control characters, which could forge lines on a terminal, become `?`.
+#[must_use]
+pub fn printable(text: &str, limit: usize) -> String {
     text.chars()
         .map(|c| if c.is_control() || is_bidi(c) { '?' } else { c })
-        .take(STRING_LIMIT)
+        .take(limit)
         .collect()
 }
 

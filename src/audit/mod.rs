@@ -5,5 +5,5 @@
 mod event;
 mod log;
 
-pub use event::{Action, Event};
+pub use event::{Action, Event, printable};
 pub use log::{AuditError, Log, read_all, read_file};

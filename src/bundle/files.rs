@@ -1,6 +1,6 @@
 //! What the files of a bundle say. `schemas/` holds their JSON Schemas, made from these types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -48,6 +48,8 @@ pub struct PolicyFile {
     pub published: Vec<PublishedPort>,
     /// Settings of this container.
     pub settings: Settings,
+    /// The container that `run --replace` removes; should it start again after all, this policy is not its own.
+    pub replaces: Option<String>,
     /// Places that the container must not see, as they were when it was launched: the hook does not know the operator's
     /// environment.
     pub protected: Vec<PathBuf>,
@@ -111,11 +113,12 @@ impl Default for ResolvedFile {
 }
 
 impl ResolvedFile {
-    /// Forgets names that are too old at `now`; whether there were any.
-    pub fn forget_stale(&mut self, now: SystemTime) -> bool {
+    /// Forgets names that are too old at `now`; whether there were any. `kept` are kept however old: an old address of a
+    /// denied name is closed rather than opened by it.
+    pub fn forget_stale(&mut self, now: SystemTime, kept: &BTreeSet<String>) -> bool {
         let (now, before) = (seconds(now), self.names.len());
         self.names
-            .retain(|_, entry| entry.expires > now && entry.expires <= now + 3600);
+            .retain(|name, entry| kept.contains(name) || (entry.expires > now && entry.expires <= now + 3600));
         self.names.len() != before
     }
 

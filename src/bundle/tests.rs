@@ -17,6 +17,7 @@ fn desired(name: &str) -> PolicyFile {
         mode: Mode::Up,
         published: Vec::new(),
         settings: Settings::default(),
+        replaces: None,
         protected: Vec::new(),
     }
 }
@@ -169,6 +170,6 @@ fn names_are_stale_when_they_expire_or_expire_too_late() {
     let names = ["short", "late", "missing"].map(str::to_owned);
     assert_eq!(resolved.stale(&names, now), ["late", "missing"]);
     assert_eq!(resolved.stale(&names, now + Duration::from_secs(61)).len(), 3);
-    assert!(resolved.forget_stale(now));
+    assert!(resolved.forget_stale(now, &std::collections::BTreeSet::new()));
     assert_eq!(resolved.names.keys().collect::<Vec<_>>(), ["short"]);
 }

@@ -37,6 +37,9 @@ pub(super) fn run(args: args::Run) -> Result<u8> {
         command.env_remove(variable);
     }
     let code = kernel::run_to_end(&mut command).map_err(Error::from)?;
+    if matches!(code, 125..=127) {
+        shield.give_back(&prepared)?;
+    }
     // Podman shows its runtime's words and not the hook's.
     if matches!(code, 125..=127)
         && let Some(reason) = bundle::refusal(&shield.paths.state, &name)

@@ -31,6 +31,11 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         return Err(Refusal::new("the container inherits descriptors (--preserve-fds)"));
     }
     let process = Process::open(pid)?;
+    if surroundings::inherits_a_socket(pid) {
+        return Err(Refusal::new(
+            "a standard stream of the container is a socket of somebody else's network",
+        ));
+    }
     let namespace = process.net_namespace()?;
     if namespace.id() == NetNamespace::current()?.id() {
         return Err(Refusal::new("the container has no network namespace of its own"));
@@ -46,11 +51,16 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let desired = claim(&bundle, &lock, &state)?;
     let protected = surroundings.protected(&state.bundle, &desired.protected)?;
     mounts::check(&spec, &state.id, &protected)?;
-    let upstreams = upstreams(&spec)?;
+    let root = spec
+        .root
+        .as_ref()
+        .ok_or_else(|| Refusal::new("the container's configuration names no root directory"))?;
+    mounts::check_mounted(pid, &root.path, &state.id, &protected)?;
+    let upstreams = upstreams(&spec, &state.id)?;
     if upstreams.is_empty() {
         bundle.log().append(
             &Event::new(name.as_ref(), Action::Note)
-                .detail("the container has no resolver outside itself: DNS is closed"),
+                .detail("Podman chose no resolver outside the container: DNS is closed"),
         )?;
     }
     let policy = desired.policy(upstreams.clone());
@@ -104,6 +114,11 @@ fn claim(bundle: &Bundle, lock: &Lock, state: &oci::State) -> Result<PolicyFile,
     if desired.container_id.as_deref() == Some(state.id.as_str()) {
         return Ok(desired);
     }
+    if desired.replaces.as_deref() == Some(state.id.as_str()) {
+        return Err(Refusal::new(
+            "`run --replace` was to remove this container and its policy is gone; `podman rm` it and run it anew",
+        ));
+    }
     if let Some(owner) = &desired.container_id {
         if desired.oci_bundle.as_deref().is_some_and(Path::exists) {
             return Err(Refusal::new(format!(
@@ -113,14 +128,16 @@ fn claim(bundle: &Bundle, lock: &Lock, state: &oci::State) -> Result<PolicyFile,
         desired.start_anew();
     }
     desired.container_id = Some(state.id.clone());
+    desired.replaces = None;
     // The parent of `userdata` goes when the container is removed.
     desired.oci_bundle = state.bundle.parent().map(Path::to_owned);
     bundle.set_policy_soon(lock, &desired)?;
     Ok(desired)
 }
 
-/// Resolvers that Podman chose for the container. Its own addresses are none.
-fn upstreams(spec: &oci::Spec) -> Result<Vec<IpAddr>, Refusal> {
+/// Resolvers that Podman chose for the container. Its own addresses are none. Only the file that Podman made for this
+/// start is asked: one that the operator mounts in its place may have been written by the container since.
+fn upstreams(spec: &oci::Spec, id: &str) -> Result<Vec<IpAddr>, Refusal> {
     let Some(mount) = spec
         .mounts
         .iter()
@@ -128,6 +145,9 @@ fn upstreams(spec: &oci::Spec) -> Result<Vec<IpAddr>, Refusal> {
     else {
         return Ok(Vec::new());
     };
+    if !mounts::is_own_userdata(&mount.source, id) {
+        return Ok(Vec::new());
+    }
     let text = super::read_trusted(&mount.source, 64 * 1024)?;
     let mut servers: Vec<IpAddr> = crate::dns::servers_from(&String::from_utf8_lossy(&text), |address| {
         !address.is_loopback() && !address.is_unspecified()
@@ -146,9 +166,10 @@ fn addresses(bundle: &Bundle, lock: &Lock, policy: &Policy) -> Result<Addresses,
     let mut resolved = bundle.resolved()?;
     let names = policy.names();
     let stale = resolved.stale(&names, SystemTime::now());
-    let forgot = resolved.forget_stale(SystemTime::now());
+    let denied = policy.denied_names();
+    let forgot = resolved.forget_stale(SystemTime::now(), &denied);
     if !stale.is_empty() {
-        lookup::refresh(bundle, lock, &mut resolved, &stale, &mut |_, _| {})?;
+        lookup::refresh(bundle, lock, &mut resolved, &stale, &denied, &mut |_, _| {})?;
     } else if forgot {
         bundle.set_resolved(lock, &resolved)?;
     }

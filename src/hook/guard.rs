@@ -2,6 +2,7 @@
 
 use super::Refusal;
 use super::oci::{Namespace, Spec};
+use crate::podman::RUNTIME_ANNOTATIONS;
 
 /// Capabilities with which a program could change or get round the table, in whatever set they stand.
 const FORBIDDEN: [&str; 7] = [
@@ -18,6 +19,7 @@ const FORBIDDEN: [&str; 7] = [
 pub fn check(spec: &Spec) -> Result<(), Refusal> {
     namespaces(&spec.linux.namespaces)?;
     capabilities(spec)?;
+    annotations(spec)?;
     // Descriptors that were opened elsewhere reach the network of elsewhere.
     if spec.process.env.iter().any(|entry| entry.starts_with("LISTEN_FDS=")) {
         return Err(Refusal::new(
@@ -25,6 +27,21 @@ pub fn check(spec: &Spec) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// Podman's own, of `--group-add keep-groups`.
+const HARMLESS_ANNOTATION: &str = "run.oci.keep_original_groups";
+
+fn annotations(spec: &Spec) -> Result<(), Refusal> {
+    let steers = |key: &&String| {
+        key.as_str() != HARMLESS_ANNOTATION && RUNTIME_ANNOTATIONS.iter().any(|prefix| key.starts_with(prefix))
+    };
+    match spec.annotations.keys().find(steers) {
+        Some(key) => Err(Refusal::new(format!(
+            "the annotation {key} changes what the runtime does"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn namespaces(namespaces: &[Namespace]) -> Result<(), Refusal> {
@@ -127,6 +144,21 @@ mod tests {
     #[test]
     fn inherited_sockets_are_refused() {
         assert!(reason(|v| v["process"]["env"] = json!(["LISTEN_FDS=1"])).contains("LISTEN_FDS"));
+    }
+
+    #[test]
+    fn annotations_that_steer_the_runtime_are_refused() {
+        for key in [
+            "run.oci.hooks.stderr",
+            "run.oci.handler",
+            "krun.cpus",
+            "module.wasm.image/variant",
+        ] {
+            assert!(reason(|v| v["annotations"] = json!({key: "x"})).contains(key));
+        }
+        let mut harmless = good();
+        harmless["annotations"] = json!({HARMLESS_ANNOTATION: "1", "other": "x"});
+        check(&serde_json::from_value(harmless).unwrap()).unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod apply;
 mod guard;
+mod mountinfo;
 mod mounts;
 mod oci;
 mod poststop;
@@ -18,7 +19,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::audit::{Action, Event};
+use crate::audit::{self, Action, Event};
 use crate::bundle::{self, Bundle};
 use crate::policy::ContainerName;
 pub use mounts::Protected;
@@ -32,10 +33,16 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into() }
+    /// Paths and names in a reason come from others: what could forge a line or a colour is taken out.
+    fn new(reason: impl AsRef<str>) -> Self {
+        Self {
+            reason: audit::printable(reason.as_ref(), REASON_LIMIT),
+        }
     }
 }
+
+/// Longest reason, in characters: two paths and a sentence.
+const REASON_LIMIT: usize = 1024;
 
 /// Turns any error into a refusal, with its causes.
 impl Refusal {

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Refusal;
+use super::mountinfo::{self, Mounted, Place};
 use super::oci::{Mount, Spec};
 
 /// A place that no container may see.
@@ -54,17 +55,19 @@ fn chain(path: &Path) -> Vec<Node> {
     path.ancestors().filter_map(node).collect()
 }
 
-/// Refuses a container that would see one of `protected`. `id` is its own: Podman mounts files of its own `userdata`
-/// (`resolv.conf`, `hosts`, `secrets`, ...), which lie below protected places.
+/// The nearest ancestor that exists: who may write there can make what is below.
+fn existing(path: &Path) -> Option<PathBuf> {
+    path.ancestors().find_map(|above| fs::canonicalize(above).ok())
+}
+
+/// Refuses a container whose configuration shows it one of `protected`. `id` is its own: Podman mounts files of its own
+/// `userdata` (`resolv.conf`, `hosts`, `secrets`, ...), which lie below protected places.
 pub fn check(spec: &Spec, id: &str, protected: &[Protected]) -> Result<(), Refusal> {
-    // What does not exist can neither be mounted nor contain a mount.
-    let places: Vec<(&Protected, PathBuf, Node, Vec<Node>)> = protected
+    let places: Vec<(&Protected, PathBuf, bool)> = protected
         .iter()
         .filter_map(|place| {
-            let path = fs::canonicalize(&place.path).ok()?;
-            let own = node(&path)?;
-            let above = chain(&path);
-            Some((place, path, own, above))
+            let path = existing(&place.path)?;
+            Some((place, path, place.path.symlink_metadata().is_ok()))
         })
         .collect();
     let root = spec.root.iter().map(|root| (root.path.clone(), true, Path::new("/")));
@@ -84,47 +87,110 @@ pub fn check(spec: &Spec, id: &str, protected: &[Protected]) -> Result<(), Refus
                 error
             ))
         })?;
-        if is_own_userdata(&path, id) {
+        if let Some(own) = own_userdata(&path, id) {
+            // What fuse-overlayfs shows there cannot be told from here.
+            if own.starts_with("overlay") {
+                return Err(Refusal::new(format!(
+                    "the overlay mounted at {} is made by a program and cannot be examined (mount_program)",
+                    destination.display()
+                )));
+            }
             continue;
         }
         let Some(shown) = node(&path) else {
             return Err(Refusal::new(format!("cannot examine {}", path.display())));
         };
         let above = chain(&path);
-        for (place, place_path, place_node, place_above) in &places {
-            if place.writes_only && !writable {
+        for (place, place_path, exists) in &places {
+            if (place.writes_only || !exists) && !writable {
                 continue;
             }
-            let contains = place_above.contains(&shown) || place_path.starts_with(&path);
-            let below = place.below && (above.contains(place_node) || path.starts_with(place_path));
+            let contains = chain(place_path).contains(&shown) || place_path.starts_with(&path);
+            let below = place.below
+                && *exists
+                && (node(place_path).is_some_and(|node| above.contains(&node)) || path.starts_with(place_path));
             if contains || below {
-                return Err(Refusal::new(format!(
-                    "the mount of {} at {} shows the container {} ({})",
-                    source.display(),
-                    destination.display(),
-                    place.what,
-                    place.path.display()
-                )));
+                return Err(shows(&source, destination, place));
             }
         }
     }
     Ok(())
 }
 
-/// `.../DRIVER-containers/ID/userdata/...` of the container itself.
-fn is_own_userdata(path: &Path, id: &str) -> bool {
-    path.ancestors().any(|directory| {
-        directory.file_name().is_some_and(|name| name == "userdata")
-            && directory
-                .parent()
-                .is_some_and(|parent| parent.file_name().is_some_and(|name| name == id))
-            && directory
-                .parent()
+fn shows(source: &Path, destination: &Path, place: &Protected) -> Refusal {
+    Refusal::new(format!(
+        "the mount of {} at {} shows the container {} ({})",
+        source.display(),
+        destination.display(),
+        place.what,
+        place.path.display()
+    ))
+}
+
+/// The same question, asked of what the runtime has mounted by now.
+pub fn check_mounted(pid: i32, root: &Path, id: &str, protected: &[Protected]) -> Result<(), Refusal> {
+    let read = |path: String| {
+        fs::read_to_string(&path)
+            .ok()
+            .and_then(|text| mountinfo::parse(&text))
+            .ok_or_else(|| Refusal::new(format!("cannot read {path}")))
+    };
+    let own = read("/proc/self/mountinfo".to_owned())?;
+    let theirs = read(format!("/proc/{pid}/mountinfo"))?;
+    let root =
+        fs::canonicalize(root).map_err(|error| Refusal::new(format!("cannot examine the root directory: {error}")))?;
+    judge(&own, &theirs, &root, id, protected)
+}
+
+fn judge(own: &[Mounted], theirs: &[Mounted], root: &Path, id: &str, protected: &[Protected]) -> Result<(), Refusal> {
+    let places: Vec<(&Protected, Place)> = protected
+        .iter()
+        .filter_map(|place| Some((place, mountinfo::locate(&place.path, own)?)))
+        .collect();
+    // Until the runtime has moved the root, the host's mounts are on the list too.
+    let mut inside = theirs.iter().filter(|mount| mount.point.starts_with(root)).peekable();
+    if inside.peek().is_none() {
+        return Err(Refusal::new(
+            "the runtime has mounted nothing yet: what the container will see cannot be examined",
+        ));
+    }
+    for mount in inside {
+        if own_userdata(&mount.root, id).is_some() {
+            continue;
+        }
+        for (place, at) in &places {
+            if at.device != mount.device || (place.writes_only && !mount.writable) {
+                continue;
+            }
+            let contains = at.path.starts_with(&mount.root);
+            let below = place.below && mount.root.starts_with(&at.path);
+            if contains || below {
+                let point = mount.point.strip_prefix(root).unwrap_or(&mount.point);
+                return Err(shows(&mount.root, &Path::new("/").join(point), place));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether Podman made this file for the container itself.
+pub fn is_own_userdata(path: &Path, id: &str) -> bool {
+    fs::canonicalize(path).is_ok_and(|path| own_userdata(&path, id).is_some_and(|rest| !rest.starts_with("overlay")))
+}
+
+/// What follows `.../DRIVER-containers/ID/userdata` of the container itself in a path.
+fn own_userdata<'a>(path: &'a Path, id: &str) -> Option<&'a Path> {
+    let directory = path.ancestors().find(|directory| {
+        let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        let parent = directory.parent();
+        name(directory).as_deref() == Some("userdata")
+            && parent.and_then(name).as_deref() == Some(id)
+            && parent
                 .and_then(Path::parent)
-                .and_then(Path::file_name)
-                .and_then(|name| name.to_str())
+                .and_then(name)
                 .is_some_and(|name| name.ends_with("-containers"))
-    })
+    })?;
+    path.strip_prefix(directory).ok()
 }
 
 #[cfg(test)]
@@ -198,6 +264,57 @@ mod tests {
         let protected = [Protected::tree(run.path(), "the runtime directory")];
         assert!(!refused(&own.join("resolv.conf"), "rbind", &protected));
         assert!(refused(&other, "rbind", &protected));
+    }
+
+    #[test]
+    fn what_does_not_exist_yet_cannot_be_planted() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("config")).unwrap();
+        let protected = [Protected::tree(
+            home.path().join("config/terok/shield"),
+            "its configuration",
+        )];
+        assert!(refused(&home.path().join("config"), "rbind,rw", &protected));
+        assert!(!refused(&home.path().join("config"), "rbind,ro", &protected));
+    }
+
+    #[test]
+    fn an_overlay_made_by_a_program_is_refused() {
+        let run = tempfile::tempdir().unwrap();
+        let merged = run.path().join("overlay-containers/abc/userdata/overlay/1/merge");
+        fs::create_dir_all(&merged).unwrap();
+        assert!(refused(&merged, "rbind", &[]));
+    }
+
+    fn mounted(device: &str, root: &str, point: &str) -> Mounted {
+        Mounted {
+            device: device.to_owned(),
+            root: root.into(),
+            point: point.into(),
+            writable: true,
+        }
+    }
+
+    #[test]
+    fn what_is_mounted_is_judged_by_file_system_and_not_by_name() {
+        let own = [mounted("8:1", "/", "/")];
+        let protected = [Protected::tree("/nonexistent-home/state", "its policy")];
+        let judged = |device: &str, root: &str| {
+            let theirs = [mounted("0:50", "/", "/r"), mounted(device, root, "/r/x/deep")];
+            judge(&own, &theirs, Path::new("/r"), "abc", &protected)
+        };
+        for bad in [
+            "/",
+            "/nonexistent-home",
+            "/nonexistent-home/state",
+            "/nonexistent-home/state/containers/web",
+        ] {
+            assert!(judged("8:1", bad).is_err(), "{bad}");
+        }
+        judged("8:1", "/nonexistent-home/work").unwrap();
+        judged("8:2", "/nonexistent-home/state").unwrap();
+        judged("8:1", "/nonexistent-home/state/overlay-containers/abc/userdata/hosts").unwrap();
+        assert!(judge(&own, &own, Path::new("/r"), "abc", &protected).is_err());
     }
 
     #[test]

@@ -90,7 +90,13 @@ impl Surroundings {
                 );
             }
         }
-        places.push(Protected::tree(&conf.user, "Podman's configuration of hooks"));
+        let mut drop_ins = conf.user.clone().into_os_string();
+        drop_ins.push(".d");
+        for file in [conf.user.clone(), PathBuf::from(drop_ins)] {
+            places.push(Protected::tree(file, "Podman's configuration of hooks"));
+        }
+        // Every process's root can be seen through it.
+        places.push(Protected::tree("/proc", "the host's processes"));
         places.extend(
             recorded
                 .iter()
@@ -167,6 +173,15 @@ pub fn calling_runtime() -> Option<String> {
     let first = arguments.split(|byte| *byte == 0).next()?;
     let name = Path::new(std::str::from_utf8(first).ok()?).file_name()?;
     name.to_str().map(str::to_owned)
+}
+
+/// Whether a standard stream of the container's first process is a socket (`--log-driver passthrough`): it was opened in
+/// another network.
+pub fn inherits_a_socket(pid: i32) -> bool {
+    (0..=2).any(|stream| {
+        fs::read_link(format!("/proc/{pid}/fd/{stream}"))
+            .is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
+    })
 }
 
 /// Whether the runtime was told to hand its own descriptors on to the container.

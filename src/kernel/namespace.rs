@@ -46,6 +46,26 @@ impl NetNamespace {
         Ok(Self { file, id })
     }
 
+    /// Finds a namespace through any process in it that we may examine.
+    pub fn find(id: NamespaceId) -> Result<Option<Self>, KernelError> {
+        let entries = std::fs::read_dir("/proc").map_err(|e| KernelError::system("list", "/proc", e))?;
+        for entry in entries.flatten() {
+            if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+                continue;
+            }
+            let path = entry.path().join("ns/net");
+            let matches = |meta: std::fs::Metadata| meta.dev() == id.device && meta.ino() == id.inode;
+            // What was opened is compared again: the process may have ended or moved in between.
+            if std::fs::metadata(&path).is_ok_and(matches)
+                && let Ok(namespace) = Self::open(&path)
+                && namespace.id == id
+            {
+                return Ok(Some(namespace));
+            }
+        }
+        Ok(None)
+    }
+
     /// The namespace of the calling thread.
     pub fn current() -> Result<Self, KernelError> {
         Self::open(Path::new("/proc/thread-self/ns/net"))

@@ -94,7 +94,7 @@ pub struct Screened {
     pub replace: bool,
     /// The first positional argument is a directory, not an image.
     pub rootfs: bool,
-    /// The operator said something about the terminal: `-i`, `-t`, `-d`, `-a` or a passthrough log driver, with whatever value.
+    /// The operator said something about the terminal: `-i`, `-t`, `-d` or `-a`, with whatever value.
     pub terminal_decided: bool,
     /// Values of `--network`, as given.
     pub networks: Vec<String>,
@@ -207,11 +207,7 @@ impl<'a> Given<'a> {
             "userns" => screened.userns = Some(self.value.clone()),
             _ => {}
         }
-        screened.terminal_decided |= match self.spec.long {
-            "interactive" | "tty" | "detach" | "attach" => true,
-            "log-driver" => self.value.starts_with("passthrough"),
-            _ => false,
-        };
+        screened.terminal_decided |= matches!(self.spec.long, "interactive" | "tty" | "detach" | "attach");
         screened.publish.extend_from_slice(&self.ports);
     }
 }

@@ -39,6 +39,10 @@ pub const ANNOTATION_LOOPBACK_PORTS: &str = "terok.shield.loopback_ports";
 /// Published ports, each as [`PublishedPort`] is displayed, separated by colons.
 pub const ANNOTATION_PUBLISH: &str = "terok.shield.publish";
 
+/// Beginnings of annotations that make the runtime do something else than run a container that the hooks have seen. An image
+/// may bring them too.
+pub const RUNTIME_ANNOTATIONS: [&str; 3] = ["run.oci.", "krun.", "module.wasm."];
+
 /// A sysctl that no kernel has: a container that carries it starts only where our `precreate` hook takes it out again.
 pub const SEAL_SYSCTL: &str = "net.terok_shield.sealed";
 /// Every sysctl below this belongs to the seal.

@@ -94,6 +94,20 @@ impl Policy {
             .collect()
     }
 
+    /// Those of the names that the operator denied.
+    #[must_use]
+    pub fn denied_names(&self) -> BTreeSet<String> {
+        self.names()
+            .into_iter()
+            .filter(|name| {
+                self.denied().any(|target| match &target.destination {
+                    Destination::Name(pattern) => pattern.matches(name),
+                    Destination::Network(_) => false,
+                })
+            })
+            .collect()
+    }
+
     /// Makes `grant` the last word on its target. `false` if it was already.
     pub fn grant(&mut self, grant: Grant) -> bool {
         if self.grants.contains(&grant) {

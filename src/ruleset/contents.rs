@@ -286,8 +286,12 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
                     continue;
                 }
                 for &address in addresses.get(&name).into_iter().flatten() {
-                    if classify(address) != Reach::Public && !covered_explicitly(policy, address) {
-                        notes.insert(Note::Rebinding(name.clone(), address));
+                    // A name never opens what is not public. Where an explicit entry covers the address, that entry opens
+                    // it, on its own ports.
+                    if classify(address) != Reach::Public {
+                        if !covered_explicitly(policy, address) {
+                            notes.insert(Note::Rebinding(name.clone(), address));
+                        }
                         continue;
                     }
                     let (family, number) = family_of(address);

@@ -160,15 +160,17 @@ fn explicit_and_wide_entries_leave_a_note() {
 }
 
 #[test]
-fn a_private_address_of_a_name_is_opened_only_beside_an_explicit_entry() {
+fn a_private_address_of_a_name_is_opened_by_an_explicit_entry_alone_and_on_its_ports() {
     let names = Addresses::from([("db.example".to_owned(), vec!["10.9.8.7".parse().unwrap()])]);
-    let alone = compile(&policy(&["db.example:5432".to_owned()], &[]), &names);
+    let alone = compile(&policy(&["db.example".to_owned()], &[]), &names);
     assert!(alone.sets.is_empty());
     assert_eq!(alone.notes.len(), 1);
-    let targets = ["db.example:5432".to_owned(), "10.9.8.0/24:5432/tcp".to_owned()];
+    let targets = ["db.example".to_owned(), "10.9.8.0/24:5432/tcp".to_owned()];
     let beside = compile(&policy(&targets, &[]), &names);
     let address = "10.9.8.7".parse().unwrap();
-    assert!(holds(&beside, &[Class::Learned], address, Protocol::Udp, 5432));
+    assert!(holds(&beside, &Class::ALLOWING, address, Protocol::Tcp, 5432));
+    assert!(!holds(&beside, &Class::ALLOWING, address, Protocol::Tcp, 8443));
+    assert!(!beside.notes.iter().any(|note| matches!(note, Note::Rebinding(..))));
 }
 
 #[test]

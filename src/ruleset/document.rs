@@ -138,6 +138,16 @@ fn difference(from: &[Element], to: &[Element]) -> Vec<Element> {
 /// than a transaction holds; then what is taken away and what is denied stands in the first. Nothing for no difference.
 #[must_use]
 pub fn change(from: &Layout, before: &Contents, to: &Layout, after: &Contents) -> Vec<String> {
+    edit(from, before, to, after, from != to)
+}
+
+/// The same for a table whose rules are not to be relied upon: they are written anew.
+#[must_use]
+pub fn repair(from: &Layout, before: &Contents, to: &Layout, after: &Contents) -> Vec<String> {
+    edit(from, before, to, after, true)
+}
+
+fn edit(from: &Layout, before: &Contents, to: &Layout, after: &Contents, rewrite: bool) -> Vec<String> {
     let nothing = Vec::new();
     let of = |contents: &'_ Contents, set: &SetId| contents.sets.get(set).cloned().unwrap_or_else(|| nothing.clone());
     let mut removals = Vec::new();
@@ -170,8 +180,9 @@ pub fn change(from: &Layout, before: &Contents, to: &Layout, after: &Contents) -
             None => {}
         }
     }
-    if from != to {
+    if rewrite {
         for chain in chains() {
+            commands.push(add(NfListObject::Chain(chain.clone())));
             commands.push(NfObject::CmdObject(NfCmd::Flush(FlushObject::Chain(
                 nftables::schema::Chain {
                     _type: None,

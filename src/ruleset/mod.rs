@@ -14,7 +14,7 @@ mod snapshot;
 mod words;
 
 pub use contents::{Contents, Note, compile, covered_explicitly};
-pub use document::{change, create, preview};
+pub use document::{change, create, preview, repair};
 pub use element::{Element, Span};
 pub use layout::{COUNTERS, Layout, RuleSpec, chains, marker, rules};
 pub use render::{rule_text, table_text};

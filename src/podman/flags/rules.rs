@@ -18,6 +18,7 @@ pub(super) enum Rule {
     CapAdd,
     Device,
     Environment,
+    LogDriver,
     Network,
     Pid,
     Publish,
@@ -36,9 +37,6 @@ const CAPABILITIES: [&str; 8] = [
     "BPF",
     "DAC_READ_SEARCH",
 ];
-
-/// Annotations that make the runtime do something else than run a container the hooks have seen.
-const RUNTIME_ANNOTATIONS: [&str; 3] = ["run.oci.", "krun.", "module.wasm."];
 
 /// Judges one value; for `--publish` returns its ports.
 pub(super) fn judge(rule: Rule, value: &str, typed: &str) -> Result<Vec<PublishedPort>, FlagError> {
@@ -63,6 +61,7 @@ pub(super) fn judge(rule: Rule, value: &str, typed: &str) -> Result<Vec<Publishe
         Rule::Device => each_reading(value, device),
         Rule::Sysctl => each_reading(value, sysctl),
         Rule::Environment => environment(value),
+        Rule::LogDriver => log_driver(value),
         Rule::Network => network::network(value),
         Rule::Pid => pid(value),
         Rule::Userns => userns(value),
@@ -130,7 +129,10 @@ fn annotation(item: &str) -> Result<(), String> {
     if key.starts_with(ANNOTATION_PREFIX) {
         return Err("terok-shield sets its own annotations; use --profiles and --allow".to_owned());
     }
-    if RUNTIME_ANNOTATIONS.iter().any(|prefix| key.starts_with(prefix)) {
+    if crate::podman::RUNTIME_ANNOTATIONS
+        .iter()
+        .any(|prefix| key.starts_with(prefix))
+    {
         return Err("it changes what the runtime runs and which hooks; leave it out".to_owned());
     }
     Ok(())
@@ -203,6 +205,15 @@ fn pid(value: &str) -> Result<(), String> {
         "" | "private" => Ok(()),
         _ => Err("the container would share a pid namespace and see processes outside it; leave it out".to_owned()),
     }
+}
+
+fn log_driver(value: &str) -> Result<(), String> {
+    if value.starts_with("passthrough") {
+        return Err(
+            "it hands terok-shield's own descriptors to the container, sockets too; use another driver".to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn userns(value: &str) -> Result<(), String> {

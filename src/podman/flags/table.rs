@@ -145,7 +145,7 @@ const FLAGS: &[Spec] = &[
     value("kernel-memory"),
     value("label").short('l'),
     value("label-file"),
-    value("log-driver"),
+    value("log-driver").rule(Rule::LogDriver),
     value("log-level"),
     value("log-opt"),
     value("mac-address"),

@@ -419,7 +419,6 @@ fn a_terminal_is_added_only_where_nothing_was_said_about_it() {
         ("-d IMG", false),
         ("--tty=false IMG", false),
         ("-a stdout IMG", false),
-        ("--log-driver passthrough IMG", false),
         ("--log-driver journald IMG", true),
     ] {
         assert_eq!(is_interactive_needed(&screened(line), true, true), needed, "{line}");
