@@ -50,12 +50,7 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let lock = bundle.lock()?;
     let desired = claim(&bundle, &lock, &state)?;
     let protected = surroundings.protected(&state.bundle, &desired.protected)?;
-    mounts::check(&spec, &state.id, &protected)?;
-    let root = spec
-        .root
-        .as_ref()
-        .ok_or_else(|| Refusal::new("the container's configuration names no root directory"))?;
-    mounts::check_mounted(pid, &root.path, &state.id, &protected)?;
+    mounts::check(&spec, pid, &state.id, &protected)?;
     let upstreams = upstreams(&spec, &state.id)?;
     if upstreams.is_empty() {
         bundle.log().append(

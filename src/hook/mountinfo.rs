@@ -67,19 +67,13 @@ pub(super) fn parse(text: &str) -> Option<Vec<Mounted>> {
         .collect()
 }
 
-/// Where a path is, links resolved. What does not exist yet is where it would be made.
-pub(super) fn locate(path: &Path, mounts: &[Mounted]) -> Option<Place> {
-    let existing = path
-        .ancestors()
-        .find_map(|above| std::fs::canonicalize(above).ok().map(|real| (above, real)));
-    let (above, real) = existing?;
-    let rest = path.strip_prefix(above).ok()?;
-    // Of mounts at one point the last is on top.
+/// Where a path is: `real` exists and has no links in it, `rest` would be made below it.
+pub(super) fn locate(real: &Path, rest: &Path, mounts: &[Mounted]) -> Option<Place> {
+    // Of the mounts above it the innermost counts, and of several at one point the last, which is on top.
     let mount = mounts
         .iter()
         .filter(|mount| real.starts_with(&mount.point))
-        .max_by_key(|mount| mount.point.components().count())?;
-    let mount = mounts.iter().rfind(|other| other.point == mount.point)?;
+        .max_by_key(|mount| mount.point.as_os_str().len())?;
     let inside = real.strip_prefix(&mount.point).ok()?;
     Some(Place {
         device: mount.device.clone(),
@@ -107,9 +101,9 @@ mod tests {
     #[test]
     fn a_place_is_found_in_the_innermost_mount_even_before_it_exists() {
         let mounts = parse(TEXT).unwrap();
-        let place = locate(Path::new("/tmp/does-not-exist/yet"), &mounts).unwrap();
+        let place = locate(Path::new("/tmp"), Path::new("does-not-exist/yet"), &mounts).unwrap();
         assert_eq!(place.device, "0:30");
         assert_eq!(place.path, Path::new("/does-not-exist/yet"));
-        assert_eq!(locate(Path::new("/"), &mounts).unwrap().device, "8:1");
+        assert_eq!(locate(Path::new("/"), Path::new(""), &mounts).unwrap().device, "8:1");
     }
 }

@@ -55,21 +55,52 @@ fn chain(path: &Path) -> Vec<Node> {
     path.ancestors().filter_map(node).collect()
 }
 
-/// The nearest ancestor that exists: who may write there can make what is below.
-fn existing(path: &Path) -> Option<PathBuf> {
-    path.ancestors().find_map(|above| fs::canonicalize(above).ok())
+/// A protected place, looked up once. What does not exist yet is its nearest ancestor that does: who may write there can
+/// make it.
+struct Known<'a> {
+    place: &'a Protected,
+    /// The nearest ancestor that exists, or the place itself.
+    path: PathBuf,
+    /// What of the place is missing.
+    rest: PathBuf,
+    own: Option<Node>,
+    above: Vec<Node>,
 }
 
-/// Refuses a container whose configuration shows it one of `protected`. `id` is its own: Podman mounts files of its own
-/// `userdata` (`resolv.conf`, `hosts`, `secrets`, ...), which lie below protected places.
-pub fn check(spec: &Spec, id: &str, protected: &[Protected]) -> Result<(), Refusal> {
-    let places: Vec<(&Protected, PathBuf, bool)> = protected
-        .iter()
-        .filter_map(|place| {
-            let path = existing(&place.path)?;
-            Some((place, path, place.path.symlink_metadata().is_ok()))
+impl<'a> Known<'a> {
+    fn new(place: &'a Protected) -> Option<Self> {
+        let (existing, path) = place
+            .path
+            .ancestors()
+            .find_map(|above| Some((above, fs::canonicalize(above).ok()?)))?;
+        Some(Self {
+            place,
+            rest: place.path.strip_prefix(existing).ok()?.to_owned(),
+            above: chain(&path),
+            own: node(&path),
+            path,
         })
-        .collect();
+    }
+
+    fn exists(&self) -> bool {
+        self.rest.as_os_str().is_empty()
+    }
+}
+
+/// Refuses a container that sees one of `protected`: by its configuration, and by what the runtime has mounted by now in the
+/// namespace of `pid`. `id` is its own: Podman mounts files of its own `userdata` (`resolv.conf`, `hosts`, `secrets`, ...),
+/// which lie below protected places.
+pub fn check(spec: &Spec, pid: i32, id: &str, protected: &[Protected]) -> Result<(), Refusal> {
+    let known: Vec<Known> = protected.iter().filter_map(Known::new).collect();
+    configured(spec, id, &known)?;
+    let root = spec
+        .root
+        .as_ref()
+        .ok_or_else(|| Refusal::new("the container's configuration names no root directory"))?;
+    mounted(pid, &root.path, id, &known)
+}
+
+fn configured(spec: &Spec, id: &str, known: &[Known]) -> Result<(), Refusal> {
     let root = spec.root.iter().map(|root| (root.path.clone(), true, Path::new("/")));
     let mounts = spec.mounts.iter().flat_map(|mount: &Mount| {
         mount
@@ -101,16 +132,16 @@ pub fn check(spec: &Spec, id: &str, protected: &[Protected]) -> Result<(), Refus
             return Err(Refusal::new(format!("cannot examine {}", path.display())));
         };
         let above = chain(&path);
-        for (place, place_path, exists) in &places {
-            if (place.writes_only || !exists) && !writable {
+        for one in known {
+            if (one.place.writes_only || !one.exists()) && !writable {
                 continue;
             }
-            let contains = chain(place_path).contains(&shown) || place_path.starts_with(&path);
-            let below = place.below
-                && *exists
-                && (node(place_path).is_some_and(|node| above.contains(&node)) || path.starts_with(place_path));
+            let contains = one.above.contains(&shown) || one.path.starts_with(&path);
+            let below = one.place.below
+                && one.exists()
+                && (one.own.is_some_and(|own| above.contains(&own)) || path.starts_with(&one.path));
             if contains || below {
-                return Err(shows(&source, destination, place));
+                return Err(shows(&source, destination, one.place));
             }
         }
     }
@@ -127,8 +158,7 @@ fn shows(source: &Path, destination: &Path, place: &Protected) -> Refusal {
     ))
 }
 
-/// The same question, asked of what the runtime has mounted by now.
-pub fn check_mounted(pid: i32, root: &Path, id: &str, protected: &[Protected]) -> Result<(), Refusal> {
+fn mounted(pid: i32, root: &Path, id: &str, known: &[Known]) -> Result<(), Refusal> {
     let read = |path: String| {
         fs::read_to_string(&path)
             .ok()
@@ -139,13 +169,13 @@ pub fn check_mounted(pid: i32, root: &Path, id: &str, protected: &[Protected]) -
     let theirs = read(format!("/proc/{pid}/mountinfo"))?;
     let root =
         fs::canonicalize(root).map_err(|error| Refusal::new(format!("cannot examine the root directory: {error}")))?;
-    judge(&own, &theirs, &root, id, protected)
+    judge(&own, &theirs, &root, id, known)
 }
 
-fn judge(own: &[Mounted], theirs: &[Mounted], root: &Path, id: &str, protected: &[Protected]) -> Result<(), Refusal> {
-    let places: Vec<(&Protected, Place)> = protected
+fn judge(own: &[Mounted], theirs: &[Mounted], root: &Path, id: &str, known: &[Known]) -> Result<(), Refusal> {
+    let places: Vec<(&Protected, Place)> = known
         .iter()
-        .filter_map(|place| Some((place, mountinfo::locate(&place.path, own)?)))
+        .filter_map(|one| Some((one.place, mountinfo::locate(&one.path, &one.rest, own)?)))
         .collect();
     // Until the runtime has moved the root, the host's mounts are on the list too.
     let mut inside = theirs.iter().filter(|mount| mount.point.starts_with(root)).peekable();
@@ -211,7 +241,8 @@ mod tests {
     }
 
     fn refused(source: &Path, options: &str, protected: &[Protected]) -> bool {
-        check(&spec(source, options), "abc", protected).is_err()
+        let known: Vec<Known> = protected.iter().filter_map(Known::new).collect();
+        configured(&spec(source, options), "abc", &known).is_err()
     }
 
     #[test]
@@ -286,7 +317,7 @@ mod tests {
         assert!(refused(&merged, "rbind", &[]));
     }
 
-    fn mounted(device: &str, root: &str, point: &str) -> Mounted {
+    fn line(device: &str, root: &str, point: &str) -> Mounted {
         Mounted {
             device: device.to_owned(),
             root: root.into(),
@@ -297,11 +328,12 @@ mod tests {
 
     #[test]
     fn what_is_mounted_is_judged_by_file_system_and_not_by_name() {
-        let own = [mounted("8:1", "/", "/")];
+        let own = [line("8:1", "/", "/")];
         let protected = [Protected::tree("/nonexistent-home/state", "its policy")];
+        let known: Vec<Known> = protected.iter().filter_map(Known::new).collect();
         let judged = |device: &str, root: &str| {
-            let theirs = [mounted("0:50", "/", "/r"), mounted(device, root, "/r/x/deep")];
-            judge(&own, &theirs, Path::new("/r"), "abc", &protected)
+            let theirs = [line("0:50", "/", "/r"), line(device, root, "/r/x/deep")];
+            judge(&own, &theirs, Path::new("/r"), "abc", &known)
         };
         for bad in [
             "/",
@@ -314,7 +346,7 @@ mod tests {
         judged("8:1", "/nonexistent-home/work").unwrap();
         judged("8:2", "/nonexistent-home/state").unwrap();
         judged("8:1", "/nonexistent-home/state/overlay-containers/abc/userdata/hosts").unwrap();
-        assert!(judge(&own, &own, Path::new("/r"), "abc", &protected).is_err());
+        assert!(judge(&own, &own, Path::new("/r"), "abc", &known).is_err());
     }
 
     #[test]
