@@ -21,9 +21,12 @@ const BIG: &str = "--big--";
 struct Namespace(Child);
 
 impl Namespace {
-    fn new() -> Self {
+    /// With a root directory on which something is mounted, as the runtime has done by the time of the hook.
+    fn new(root: &Path) -> Self {
+        std::fs::create_dir_all(root).unwrap();
         let child = Command::new("unshare")
-            .args(["-n", "sh", "-c", "echo; exec cat"])
+            .args(["-n", "-m", "sh", "-c", "mount -t tmpfs none \"$0\" && echo && exec cat"])
+            .arg(root)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -91,7 +94,7 @@ pub fn measure(binaries: &str) {
     // As real root: past the socket's send buffer nft fails without it.
     let theirs = (0..BIG_TURNS)
         .map(|_| {
-            let namespace = Namespace::new();
+            let namespace = Namespace::new(&std::env::temp_dir().join("bench-root"));
             enter_and_load(&namespace, path.to_str().unwrap())
         })
         .collect();
@@ -127,7 +130,7 @@ pub fn inside(arguments: &[String]) {
     for turn in 0..TURNS {
         empty.push(time(&mut Command::new(format!("{binaries}/linked-empty"))));
         hook.push(start(binaries, "bench", turn).0);
-        let namespace = Namespace::new();
+        let namespace = Namespace::new(&std::env::temp_dir().join("bench-root"));
         nsenter.push(enter_and_load(&namespace, &rules));
     }
     let hook = median(hook);
@@ -160,18 +163,19 @@ fn ruleset(binaries: &str) -> String {
 
 /// One start of a container: the hook's time, and the namespace it shielded.
 fn start(binaries: &str, name: &str, turn: usize) -> (Duration, Namespace) {
-    let namespace = Namespace::new();
     let id = format!("{:064x}", turn + 1);
     // Podman's places; gone after each turn, as when the container is removed.
     let container = std::env::temp_dir().join(format!("bench-containers/{id}"));
     let bundle = container.join("userdata");
     std::fs::create_dir_all(&bundle).unwrap();
+    let root = std::env::temp_dir().join("bench-root");
+    let namespace = Namespace::new(&root);
     let resolv = bundle.join("resolv.conf");
     std::fs::write(&resolv, "nameserver 10.0.2.3\n").unwrap();
     let annotations = json!({"terok.shield.profiles": name, "terok.shield.name": name});
     let config = json!({
         "process": {"capabilities": {"bounding": ["CAP_CHOWN"]}, "env": []},
-        "root": {"path": bundle},
+        "root": {"path": root},
         "mounts": [{"destination": "/etc/resolv.conf", "type": "bind", "source": resolv, "options": ["bind"]}],
         "linux": {"namespaces": [{"type": "pid"}, {"type": "network"}]},
         "annotations": annotations,
