@@ -23,13 +23,16 @@ use args::{Args, Command};
 pub fn run() -> u8 {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => {
-            // clap's own: help and version are no errors.
-            let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        // Help and version are no errors.
+        Err(error) if !error.use_stderr() => {
             return match error.print() {
                 Err(error) if error.kind() != ErrorKind::BrokenPipe => Exit::Failed as u8,
-                _ => code as u8,
+                _ => Exit::Done as u8,
             };
+        }
+        Err(error) => {
+            warn(&usage_error(&error));
+            return Exit::Usage as u8;
         }
     };
     log(args.verbose);
@@ -47,6 +50,23 @@ pub fn run() -> u8 {
             }
         }
     }
+}
+
+/// clap's report as one line: what is wrong, what it lists below that, and where to read on.
+fn usage_error(error: &clap::Error) -> String {
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a command is missing; see `terok-shield --help`".to_owned();
+    }
+    let text = error.render().to_string();
+    let told: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:"))
+        .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
+        .collect();
+    let told = told.join(" ");
+    let told = told.strip_prefix("error: ").unwrap_or(&told);
+    format!("{told}; see `terok-shield --help`")
 }
 
 fn dispatch(command: Command) -> Result<u8> {

@@ -40,11 +40,7 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     if namespace.id() == NetNamespace::current()?.id() {
         return Err(Refusal::new("the container has no network namespace of its own"));
     }
-    if let Some(stranger) = surroundings::strangers(pid, &namespace)?.first() {
-        return Err(Refusal::new(format!(
-            "the container's network namespace is shared with process {stranger}, which is not shielded"
-        )));
-    }
+    surroundings::alone(pid, &namespace)?;
 
     let bundle = Bundle::open(&surroundings.state_dir, &name)?;
     let lock = bundle.lock()?;

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::Refusal;
 use super::mountinfo::{self, Mounted, Place};
@@ -119,8 +119,12 @@ fn configured(spec: &Spec, id: &str, known: &[Known]) -> Result<(), Refusal> {
             ))
         })?;
         if let Some(own) = own_userdata(&path, id) {
-            // What fuse-overlayfs shows there cannot be told from here.
-            if own.starts_with("overlay") {
+            // `overlay/NUMBER/merge`, bind-mounted: what fuse-overlayfs shows there cannot be told from here. The kernel's
+            // own overlays have no such directory mounted; they name their layers.
+            let mut parts = own.components();
+            if parts.next() == Some(Component::Normal("overlay".as_ref()))
+                && parts.nth(1) == Some(Component::Normal("merge".as_ref()))
+            {
                 return Err(Refusal::new(format!(
                     "the overlay mounted at {} is made by a program and cannot be examined (mount_program)",
                     destination.display()

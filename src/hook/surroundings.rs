@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::mounts::Protected;
 use super::{Refusal, oci};
+use crate::kernel::NetNamespace;
 use crate::podman::{ANNOTATION_NAME, ANNOTATION_PROFILES, ANNOTATION_STATE_DIR, ConfPaths, HookSet};
 use crate::policy::ContainerName;
 
@@ -201,9 +203,31 @@ pub fn runtime_preserves_descriptors() -> bool {
     false
 }
 
-/// Processes other than `first` in its network namespace, which the table would shield without their policy having been
-/// asked, or which could have been there before it. Podman's port forwarder, in our own pid namespace, is none.
-pub fn strangers(first: i32, namespace: &crate::kernel::NetNamespace) -> Result<Vec<i32>, Refusal> {
+/// How long a process that made the network may still be on its way out of it: slirp4netns says that it is ready before the
+/// child that set up the interface has ended.
+const LEAVING: Duration = Duration::from_secs(1);
+
+/// Refuses a network namespace in which another process lives: the table would shield it without its policy having been
+/// asked.
+pub fn alone(first: i32, namespace: &NetNamespace) -> Result<(), Refusal> {
+    let deadline = Instant::now() + LEAVING;
+    loop {
+        let Some(stranger) = strangers(first, namespace)?.first().copied() else {
+            return Ok(());
+        };
+        if Instant::now() >= deadline {
+            let program = fs::read_to_string(format!("/proc/{stranger}/comm")).unwrap_or_default();
+            return Err(Refusal::new(format!(
+                "the container's network namespace is shared with process {stranger} ({}), which is not shielded",
+                program.trim_end()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Processes other than `first` in its network namespace. Podman's port forwarder, in our own pid namespace, is none.
+fn strangers(first: i32, namespace: &NetNamespace) -> Result<Vec<i32>, Refusal> {
     let entries = fs::read_dir("/proc").map_err(|error| Refusal::new(format!("cannot list processes: {error}")))?;
     let id = |path: String| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
     let wanted = (namespace.id().device, namespace.id().inode);
