@@ -48,4 +48,5 @@ uninstall: ## take it away; first run `terok-shield setup --uninstall` as each u
 	rm -f $(BINDIR)/terok-shield
 
 clean: ## remove what was built
-	rm -rf $(TARGET)
+	$(CARGO) clean
+	rm -rf target/lab

@@ -226,12 +226,18 @@ pub fn alone(first: i32, namespace: &NetNamespace) -> Result<(), Refusal> {
     }
 }
 
-/// Processes other than `first` in its network namespace. Podman's port forwarder, in our own pid namespace, is none.
+/// Podman's own programs. Podman makes the namespace on one of its threads, and where that is the first thread the whole
+/// process seems to live there; the port forwarder does live there.
+const PODMANS: [&str; 5] = ["podman", "rootlessport", "slirp4netns", "pasta", "pasta.avx2"];
+
+/// Processes other than `first` in its network namespace. Podman's own, in our own pid and mount namespaces, are none: a
+/// container always has a mount namespace of its own, whatever its programs are called.
 fn strangers(first: i32, namespace: &NetNamespace) -> Result<Vec<i32>, Refusal> {
     let entries = fs::read_dir("/proc").map_err(|error| Refusal::new(format!("cannot list processes: {error}")))?;
     let id = |path: String| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
     let wanted = (namespace.id().device, namespace.id().inode);
-    let own_pids = id("/proc/self/ns/pid".to_owned());
+    let own = |process: &str| ["pid", "mnt"].map(|kind| id(format!("/proc/{process}/ns/{kind}")));
+    let ours = own("self");
     let mut strangers = Vec::new();
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
@@ -241,10 +247,13 @@ fn strangers(first: i32, namespace: &NetNamespace) -> Result<Vec<i32>, Refusal> 
         if pid == first || id(format!("/proc/{pid}/ns/net")) != Some(wanted) {
             continue;
         }
-        let forwards_ports = id(format!("/proc/{pid}/ns/pid")) == own_pids
-            && fs::read_link(format!("/proc/{pid}/exe"))
-                .is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "rootlessport"));
-        if !forwards_ports {
+        let podmans = own(&pid.to_string()) == ours
+            && fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| {
+                PODMANS
+                    .iter()
+                    .any(|name| exe.file_name().is_some_and(|file| file == *name))
+            });
+        if !podmans {
             strangers.push(pid);
         }
     }

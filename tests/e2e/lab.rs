@@ -257,12 +257,13 @@ pub fn host_ruleset() -> String {
     root(&["nft", "list", "ruleset"]).ok().out
 }
 
-/// Everything that a state directory of a container holds, but for the lock.
-pub fn files_of(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut files: Vec<(PathBuf, Vec<u8>)> = fs::read_dir(directory)
+/// Everything that a state directory of a container holds.
+pub fn files_of(directory: &Path) -> Vec<(PathBuf, String)> {
+    let mut files: Vec<(PathBuf, String)> = fs::read_dir(directory)
         .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
         .map(|entry| entry.unwrap().path())
         .map(|path| (path.clone(), fs::read(&path).unwrap_or_default()))
+        .map(|(path, text)| (path, String::from_utf8_lossy(&text).into_owned()))
         .collect();
     files.sort();
     files

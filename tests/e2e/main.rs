@@ -13,8 +13,10 @@ macro_rules! tests {
     };
 }
 
+mod bundle;
 mod command;
 mod confinement;
+mod forged_input;
 mod lab;
 mod leftovers;
 mod panics;
@@ -23,6 +25,8 @@ mod reach;
 mod refusal;
 mod refused_flags;
 mod refused_mounts;
+mod restart;
+mod seal;
 mod user;
 
 use std::path::Path;
@@ -43,10 +47,14 @@ const THREADS: usize = 2;
 fn tests() -> Vec<Test> {
     [
         // Those that take longest first.
+        seal::TESTS,
+        bundle::TESTS,
         confinement::TESTS,
+        forged_input::TESTS,
         reach::TESTS,
         refused_flags::TESTS,
         refused_mounts::TESTS,
+        restart::TESTS,
     ]
     .concat()
 }

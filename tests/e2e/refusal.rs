@@ -111,11 +111,7 @@ impl Attempt {
         let name = &self.container.name;
         assert!((125..=127).contains(&output.code), "{name} by {way:?}: {output:#?}");
         if way == Way::Run {
-            let said: Vec<&str> = output
-                .err
-                .lines()
-                .filter(|line| line.contains("was not started"))
-                .collect();
+            let said: Vec<&str> = output.err.lines().filter(|line| line.contains("was not started")).collect();
             assert_eq!(said.len(), 1, "{output:#?}");
             assert!(said[0].contains(reason), "{reason:?} in {output:#?}");
         }
@@ -125,7 +121,7 @@ impl Attempt {
         self.container.remove();
     }
 
-    /// That the reason is in `hook-error.log`, in one line.
+    /// That the reason is in `hook-error.log`, in one line: in the bundle, or above it where the bundle is not to be trusted.
     #[track_caller]
     pub fn noted(&self, reason: &str) {
         let user = &self.container.user;
@@ -144,11 +140,7 @@ impl Attempt {
         let exists = container.user.podman(&["container", "exists", &container.name]).code == 0;
         let id = exists.then(|| {
             let state = container.inspect("{{.State.Status}} {{.State.Pid}}");
-            assert!(
-                ["created 0", "exited 0"].contains(&state.as_str()),
-                "{}: {state}",
-                container.name
-            );
+            assert!(["created 0", "exited 0"].contains(&state.as_str()), "{}: {state}", container.name);
             container.id()
         });
         // Whatever lives in a mount namespace of the container sees this directory.
@@ -166,7 +158,7 @@ impl Attempt {
 
 /// What an attempt may not change: another container, and the namespaces outside.
 struct Spectator {
-    files: Vec<(std::path::PathBuf, Vec<u8>)>,
+    files: Vec<(std::path::PathBuf, String)>,
     rules: serde_json::Value,
 }
 
