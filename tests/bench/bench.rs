@@ -58,6 +58,7 @@ pub fn line(what: &str, ours: Duration, beside: &str, theirs: Duration, aim: &st
 fn main() {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
+        Some("--floor") => hook::floor(&arguments.next().unwrap()),
         Some("--hook") => hook::inside(&arguments.collect::<Vec<_>>()),
         Some(binaries) => {
             hook::measure(binaries);

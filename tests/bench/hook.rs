@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use terok_shield::kernel::{Detail, Nft};
 
 use crate::{as_user, line, median, run_quietly, time};
 
@@ -127,11 +128,19 @@ pub fn inside(arguments: &[String]) {
     let mut hook = Vec::new();
     let mut nsenter = Vec::new();
     let rules = ruleset(binaries);
+    let mut least = Vec::new();
+    let document = document(binaries);
+    let own = std::env::current_exe().unwrap();
     for turn in 0..TURNS {
         empty.push(time(&mut Command::new(format!("{binaries}/linked-empty"))));
         hook.push(start(binaries, "bench", turn).0);
         let namespace = Namespace::new(&std::env::temp_dir().join("bench-root"));
         nsenter.push(enter_and_load(&namespace, &rules));
+        let namespace = Namespace::new(&std::env::temp_dir().join("bench-root"));
+        let pid = namespace.pid().to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &pid, "-n"]).arg(&own).args(["--floor", &document]);
+        least.push(time(&mut command));
     }
     let hook = median(hook);
     line(
@@ -142,11 +151,40 @@ pub fn inside(arguments: &[String]) {
         "aim at most 3",
     );
     line("", hook, "nsenter + nft -f, same rules", median(nsenter), "");
+    line(
+        "",
+        hook,
+        "nsenter + apply and list, no more",
+        median(least),
+        "the floor of reading back",
+    );
 
     println!("{BIG}");
     for turn in 0..BIG_TURNS {
         println!("{}", start(binaries, "bench-big", turn).0.as_nanos());
     }
+}
+
+/// Applies a document and lists the ruleset, as the hook does, and does nothing else.
+pub fn floor(document: &str) {
+    let text = std::fs::read_to_string(document).unwrap();
+    let mut nft = Nft::new().unwrap();
+    nft.apply(&text).unwrap();
+    nft.list_ruleset(Detail::Full).unwrap();
+    std::mem::forget(nft);
+}
+
+/// The document for the same profile, without the addresses of its names.
+fn document(binaries: &str) -> String {
+    let output = Command::new(format!("{binaries}/terok-shield"))
+        .args(["preview", "--json", "--profiles", "bench"])
+        .env("TEROK_SHIELD_CONFIG_DIR", "/home/shield/.config/terok/shield")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = std::env::temp_dir().join("bench-document.json");
+    std::fs::write(&path, output.stdout).unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
 /// The rules that the hook makes, in nft's own grammar.

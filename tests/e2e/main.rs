@@ -17,8 +17,10 @@ mod bundle;
 mod command;
 mod confinement;
 mod forged_input;
+mod grants;
 mod lab;
 mod leftovers;
+mod networks;
 mod panics;
 mod probe;
 mod reach;
@@ -51,6 +53,8 @@ fn tests() -> Vec<Test> {
         bundle::TESTS,
         confinement::TESTS,
         forged_input::TESTS,
+        grants::TESTS,
+        networks::TESTS,
         reach::TESTS,
         refused_flags::TESTS,
         refused_mounts::TESTS,
