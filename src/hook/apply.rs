@@ -7,14 +7,11 @@ use std::time::SystemTime;
 use super::{Refusal, Subject, Surroundings, guard, mounts, oci, surroundings};
 use crate::audit::{Action, Event};
 use crate::bundle::{Bundle, Lock, PolicyFile, RunningFile, VERSION};
-use crate::kernel::{self, Detail, NetNamespace, Nft, Process};
+use crate::kernel::{self, NetNamespace, Nft, Process};
 use crate::lookup;
 use crate::policy::{Addresses, Policy};
-use crate::ruleset::{Contents, Layout, Snapshot, compile, create};
-
-/// Beyond so many elements the table is read back without them: the kernel has acknowledged each, and listing them takes
-/// longer than adding them.
-const READ_BACK_LIMIT: usize = 4096;
+use crate::ruleset::{Contents, Layout, compile, create};
+use crate::shield::live::verify;
 
 pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let state = oci::State::parse(input)?;
@@ -175,16 +172,10 @@ fn enforce(namespace: &NetNamespace, layout: &Layout, contents: &Contents) -> Re
     for document in &documents {
         nft.apply(document)?;
     }
-    let elements: usize = contents.sets.values().map(Vec::len).sum();
-    let (detail, meant) = if elements <= READ_BACK_LIMIT {
-        (Detail::Full, Some(contents))
-    } else {
-        (Detail::Terse, None)
-    };
-    let live = Snapshot::read(&nft.list_ruleset(detail)?)?;
+    let drift = verify(&mut nft, layout, contents)?;
     // The process ends soon, and its end closes the socket: here it would have to wait for that.
     std::mem::forget(nft);
-    match live.drift(layout, meant).first() {
+    match drift.first() {
         None => Ok(()),
         Some(drift) => Err(Refusal::new(format!("the table is not as it was written: {drift}"))),
     }

@@ -72,7 +72,8 @@ fn the_program_can_neither_read_nor_change_the_table() {
     container.is_refused(&web(&CLOSED));
 
     let open = Container::unshielded(&user, "table-proof", &["--cap-add", "NET_ADMIN"]);
-    open.in_its_network(&["nft", "add", "table", "inet", "terok_shield"]).ok();
+    open.in_its_network(&["nft", "add", "table", "inet", "terok_shield"])
+        .ok();
     open.sh("nft flush ruleset").ok();
     assert_eq!(open.in_its_network(&["nft", "list", "ruleset"]).ok().text(), "");
 }
@@ -82,7 +83,13 @@ fn a_user_namespace_made_inside_is_no_way_out() {
     let container = Container::start(&user, "userns", ONE_OF_EACH, &[]);
     let before = container.rules_and_sets();
     for namespaces in ["-Ur", "-Urn", "-Urnm", "-UrnpfC"] {
-        let inside = container.exec(&["unshare", namespaces, "sh", "-c", "nft flush ruleset; nft add table inet mine"]);
+        let inside = container.exec(&[
+            "unshare",
+            namespaces,
+            "sh",
+            "-c",
+            "nft flush ruleset; nft add table inet mine",
+        ]);
         // With -n it is root of another network namespace, one without a way out.
         assert_eq!(container.rules_and_sets(), before, "{inside:#?}");
         assert_eq!(
@@ -90,16 +97,24 @@ fn a_user_namespace_made_inside_is_no_way_out() {
             1,
             "a table of its own beside ours after {namespaces}"
         );
-        let found = container.probe_by(&["unshare", namespaces], &web(&["203.0.113.11", "2001:db8::11", "10.9.8.7"]));
+        let found = container.probe_by(
+            &["unshare", namespaces],
+            &web(&["203.0.113.11", "2001:db8::11", "10.9.8.7"]),
+        );
         for (probe, found) in found {
             let closed = ["ECONNREFUSED", "ENETUNREACH", "EADDRNOTAVAIL"];
-            assert!(closed.contains(&found.as_str()), "{probe} after unshare {namespaces}: {found}");
+            assert!(
+                closed.contains(&found.as_str()),
+                "{probe} after unshare {namespaces}: {found}"
+            );
         }
     }
     container.is("up");
     container.is_refused(&web(&CLOSED));
     // That `unshare` is not forbidden here, or the attack would prove nothing.
-    container.exec(&["unshare", "-Urn", "nft", "add", "table", "inet", "mine"]).ok();
+    container
+        .exec(&["unshare", "-Urn", "nft", "add", "table", "inet", "mine"])
+        .ok();
 }
 
 /// Counts packets that leave the container, behind everything of ours.
@@ -116,8 +131,16 @@ impl<'a> Watch<'a> {
 
     #[track_caller]
     fn packets(&self) -> u64 {
-        let listing = self.0.in_its_network(&["nft", "-j", "list", "table", "inet", "watch"]).ok().json();
-        let rule = listing["nftables"].as_array().unwrap().iter().find(|object| object["rule"].is_object());
+        let listing = self
+            .0
+            .in_its_network(&["nft", "-j", "list", "table", "inet", "watch"])
+            .ok()
+            .json();
+        let rule = listing["nftables"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|object| object["rule"].is_object());
         let expressions = rule.unwrap()["rule"]["expr"].as_array().unwrap().clone();
         expressions
             .iter()
@@ -149,7 +172,9 @@ fn a_socket_bound_to_the_interface_does_not_carry_loopback_out() {
         let watch = Watch::of(container, what);
         container.exec(&["python3", "-I", "-c", BOUND]).ok();
         let packets = watch.packets();
-        container.in_its_network(&["nft", "delete", "table", "inet", "watch"]).ok();
+        container
+            .in_its_network(&["nft", "delete", "table", "inet", "watch"])
+            .ok();
         packets
     };
     let open = Container::unshielded(&user, "bound-proof", &[]);

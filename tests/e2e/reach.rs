@@ -138,7 +138,12 @@ fn private_and_metadata_addresses_that_are_listed_themselves_answer() {
         "64:ff9b::a9fe:a9fe",
     ]));
     container.reaches(&web(&["192.168.77.7", "fec0::7"]));
-    container.is_refused(&everything(&["10.9.8.8", "fd00:9::8", "100.100.100.200", "192.0.0.192"]));
+    container.is_refused(&everything(&[
+        "10.9.8.8",
+        "fd00:9::8",
+        "100.100.100.200",
+        "192.0.0.192",
+    ]));
     container.is_refused(&at(&["192.168.77.7", "fec0::7"], &SERVICES[1..]));
 }
 
@@ -182,7 +187,10 @@ fn ranges_and_lists_of_ports_end_where_they_end() {
     let container = Container::start(&User::shared(), "port-range", profile, &[]);
     let range = ["203.0.113.10", "2001:db8::10"];
     container.reaches(&at(&range, &[("http", 8000)]));
-    container.is_refused(&at(&range, &[("tcp", 7777), ("udp", 7777), ("http", 8080), ("http", 80)]));
+    container.is_refused(&at(
+        &range,
+        &[("tcp", 7777), ("udp", 7777), ("http", 8080), ("http", 80)],
+    ));
     let list = ["203.0.113.11", "2001:db8::11"];
     container.reaches(&at(&list, &[("http", 80), ("http", 8443)]));
     container.is_refused(&at(&list, &[("http", 8000), ("http", 8080), ("udp", 7777)]));
@@ -225,7 +233,16 @@ fn loopback_and_own_addresses_work_inside() {
         print('ready', flush=True)\n\
         c, _ = s.accept(); c.sendall(c.recv(99)); c.close()\n";
     let user = User::shared();
-    let mut server = user.start(&["podman", "exec", "-e", &format!("SERVE={program}"), &container.name, "sh", "-c", &serve]);
+    let mut server = user.start(&[
+        "podman",
+        "exec",
+        "-e",
+        &format!("SERVE={program}"),
+        &container.name,
+        "sh",
+        "-c",
+        &serve,
+    ]);
     for _ in 0..3 {
         server.wait_for_line("ready");
     }
@@ -237,9 +254,16 @@ fn two_profiles_open_what_either_lists() {
     let user = User::shared();
     user.profile("both-a", "203.0.113.10\n2001:db8::10\n");
     user.profile("both-b", "203.0.113.11\n2001:db8::11\n@both-a\n");
-    for (name, profiles) in [("both-spaces", &["both-a", "both-b"][..]), ("both-comma", &["both-a,both-b"])] {
+    for (name, profiles) in [
+        ("both-spaces", &["both-a", "both-b"][..]),
+        ("both-comma", &["both-a,both-b"]),
+    ] {
         let container = Container::named(&user, name);
-        let words = [&["run", name, "--profiles"], profiles, &["--", "-d", crate::lab::IMAGE, "sleep", "100000"]];
+        let words = [
+            &["run", name, "--profiles"],
+            profiles,
+            &["--", "-d", crate::lab::IMAGE, "sleep", "100000"],
+        ];
         user.shield(&words.concat()).ok();
         container.reaches(&web(&["203.0.113.10", "203.0.113.11", "2001:db8::10", "2001:db8::11"]));
         container.is_refused(&web(&["203.0.113.12", "2001:db8::12"]));
@@ -250,7 +274,14 @@ fn targets_of_the_command_line_open_beside_the_profile() {
     let user = User::shared();
     user.profile("beside", "203.0.113.10\n2001:db8::10\n");
     let container = Container::named(&user, "reach-beside");
-    let allow = ["--allow", "203.0.113.11:80", "--allow", "[2001:db8::11]:80", "--allow", "example.com"];
+    let allow = [
+        "--allow",
+        "203.0.113.11:80",
+        "--allow",
+        "[2001:db8::11]:80",
+        "--allow",
+        "example.com",
+    ];
     let words = [
         &["run", "reach-beside", "--profiles", "beside"],
         &allow[..],

@@ -111,7 +111,11 @@ impl Attempt {
         let name = &self.container.name;
         assert!((125..=127).contains(&output.code), "{name} by {way:?}: {output:#?}");
         if way == Way::Run {
-            let said: Vec<&str> = output.err.lines().filter(|line| line.contains("was not started")).collect();
+            let said: Vec<&str> = output
+                .err
+                .lines()
+                .filter(|line| line.contains("was not started"))
+                .collect();
             assert_eq!(said.len(), 1, "{output:#?}");
             assert!(said[0].contains(reason), "{reason:?} in {output:#?}");
         }
@@ -140,7 +144,11 @@ impl Attempt {
         let exists = container.user.podman(&["container", "exists", &container.name]).code == 0;
         let id = exists.then(|| {
             let state = container.inspect("{{.State.Status}} {{.State.Pid}}");
-            assert!(["created 0", "exited 0"].contains(&state.as_str()), "{}: {state}", container.name);
+            assert!(
+                ["created 0", "exited 0"].contains(&state.as_str()),
+                "{}: {state}",
+                container.name
+            );
             container.id()
         });
         // Whatever lives in a mount namespace of the container sees this directory.

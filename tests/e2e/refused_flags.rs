@@ -65,19 +65,42 @@ fn run_rejects_flags_that_would_undo_the_shield_as_wrong_usage() {
         // Before what is harmless, and behind it.
         for words in [[flags, &["--rm"][..]].concat(), [&["--rm"][..], flags].concat()] {
             let container = Container::named(&user, "usage-flags");
-            let line = [&["run", "usage-flags", "--profiles", "usage-flags", "--"], &words[..], &[IMAGE, "true"]];
+            let line = [
+                &["run", "usage-flags", "--profiles", "usage-flags", "--"],
+                &words[..],
+                &[IMAGE, "true"],
+            ];
             let output = user.shield(&line.concat()).code(2);
             // It names the flag, or the cluster of short ones in which it stands.
-            let flag = flags[flags.len().saturating_sub(2)..].iter().rev().find(|word| word.starts_with('-')).unwrap();
+            let flag = flags[flags.len().saturating_sub(2)..]
+                .iter()
+                .rev()
+                .find(|word| word.starts_with('-'))
+                .unwrap();
             let flag = flag.split('=').next().unwrap();
             assert!(output.one_line().contains(flag), "{output:#?}");
             assert_eq!(output.out, "");
-            assert_eq!(user.podman(&["container", "exists", &container.name]).code, 1, "{words:?}");
+            assert_eq!(
+                user.podman(&["container", "exists", &container.name]).code,
+                1,
+                "{words:?}"
+            );
         }
     }
     // The same words behind the image are the program's.
-    user.shield(&["run", "usage-flags", "--profiles", "usage-flags", "--", "--rm", IMAGE, "echo", "--network", "host"])
-        .ok();
+    user.shield(&[
+        "run",
+        "usage-flags",
+        "--profiles",
+        "usage-flags",
+        "--",
+        "--rm",
+        IMAGE,
+        "echo",
+        "--network",
+        "host",
+    ])
+    .ok();
 }
 
 fn the_hook_refuses_the_hosts_network_namespace() {
@@ -125,7 +148,15 @@ fn the_hook_refuses_a_privileged_container() {
 
 fn the_hook_refuses_capabilities_that_could_change_the_table() {
     let user = User::shared();
-    for capability in ["NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF", "DAC_READ_SEARCH"] {
+    for capability in [
+        "NET_ADMIN",
+        "NET_RAW",
+        "SYS_ADMIN",
+        "SYS_PTRACE",
+        "SYS_MODULE",
+        "BPF",
+        "DAC_READ_SEARCH",
+    ] {
         let name = format!("hook-cap-{}", capability.to_lowercase());
         let attempt = Attempt::new(&user, &name, &["--cap-add", capability]);
         attempt.works_unshielded();
@@ -143,8 +174,12 @@ fn the_hook_refuses_inherited_sockets() {
     let attempt = Attempt::new(&user, "hook-fds", &["-e", "LISTEN_FDS=1"]);
     attempt.works_unshielded();
     attempt.is_refused(Way::Prepared, "LISTEN_FDS");
-    let attempt = Attempt::new(&user, "hook-preserve", &["--preserve-fds", "1"])
-        .started_by(&["sh", "-c", "exec \"$@\" 3</dev/null", "sh"]);
+    let attempt = Attempt::new(&user, "hook-preserve", &["--preserve-fds", "1"]).started_by(&[
+        "sh",
+        "-c",
+        "exec \"$@\" 3</dev/null",
+        "sh",
+    ]);
     attempt.works_unshielded();
     attempt.is_refused(Way::Prepared, "--preserve-fds");
 }

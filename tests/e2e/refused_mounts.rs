@@ -84,14 +84,21 @@ fn a_file_of_what_protects_a_container_cannot_be_mounted_either() {
         ("mount-policy", user.bundle("bystander").join("policy.json")),
         ("mount-profile", user.config().join("profiles/mount-file.txt")),
         ("mount-conf", user.containers_conf()),
-        ("mount-storage", user.home.join(".local/share/containers/storage/overlay-containers")),
+        (
+            "mount-storage",
+            user.home.join(".local/share/containers/storage/overlay-containers"),
+        ),
         ("mount-libpod", user.home.join(".local/share/containers/storage/libpod")),
     ] {
         let attempt = Attempt::new(&user, name, &["-v", &format!("{}:/x", path.display())]);
         attempt.works_unshielded();
         attempt.is_refused(Way::Run, "shows the container");
     }
-    let own = Attempt::new(&user, "mount-own", &["-v", &format!("{}:/x", user.state().join("containers").display())]);
+    let own = Attempt::new(
+        &user,
+        "mount-own",
+        &["-v", &format!("{}:/x", user.state().join("containers").display())],
+    );
     own.is_refused(Way::Run, "shows the container");
 }
 
@@ -107,7 +114,11 @@ fn a_socket_of_podman_cannot_be_mounted() {
         let listener = UnixListener::bind(&path).unwrap();
         chown(&path, Some(user.uid), Some(user.uid)).unwrap();
         let shown = path.display();
-        for flags in [format!("{shown}:/x.sock"), format!("{shown}:/x.sock:ro"), format!("{}:/x", path.parent().unwrap().display())] {
+        for flags in [
+            format!("{shown}:/x.sock"),
+            format!("{shown}:/x.sock:ro"),
+            format!("{}:/x", path.parent().unwrap().display()),
+        ] {
             let attempt = Attempt::new(&user, name, &["-v", &flags]);
             if !flags.starts_with("/run:") {
                 attempt.works_unshielded();
@@ -165,7 +176,8 @@ fn a_root_file_system_that_holds_the_state_is_refused() {
     let scratch = Scratch::new(&user, "rootfs");
     let system = scratch.at("system");
     user.make_directory(Path::new(&system));
-    user.sh(&format!("tar -C {system} -xf {}", crate::lab::image_tar())).ok();
+    user.sh(&format!("tar -C {system} -xf {}", crate::lab::image_tar()))
+        .ok();
     let attempt = Attempt::new(&user, "rootfs-plain", &["--rootfs"]).image(&[&system]);
     attempt.launch(Way::Run).ok();
     attempt.container.is("up");

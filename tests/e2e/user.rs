@@ -100,7 +100,11 @@ impl User {
         self.profile(name, profile);
         let output = self.shield(&["prepare", name, "--profiles", name, "--json"]).ok();
         let flags = output.json();
-        let words = flags.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned());
+        let words = flags
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|word| word.as_str().unwrap().to_owned());
         words.collect()
     }
 
@@ -200,7 +204,10 @@ impl FreshUser {
         let options = format!("uid={uid},gid={uid},mode=0700");
         root(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs", &storage]).ok();
         let fresh = Self(user);
-        let import = format!("podman import --quiet --change 'CMD [\"sh\"]' {} {IMAGE}", lab::image_tar());
+        let import = format!(
+            "podman import --quiet --change 'CMD [\"sh\"]' {} {IMAGE}",
+            lab::image_tar()
+        );
         fresh.sh(&import).ok();
         fresh
     }

@@ -1,0 +1,222 @@
+//! Changing a running container: desired state and kernel from one to the other, or neither.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use super::live::{Running, layout, running, snapshot, verify};
+use super::{Progress, Shield};
+use crate::Error;
+use crate::audit::{self, Event};
+use crate::bundle::{Bundle, Lock, PolicyFile, ResolvedFile};
+use crate::kernel::{Detail, KernelError, Nft, in_child};
+use crate::lookup::{self, Shortfall};
+use crate::policy::{self, Action, Destination, Grant, Target};
+use crate::ruleset::{Contents, Layout, change, compile, repair};
+
+/// What allowing or denying came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Addresses that the target stands for; none for a network or for a name without any.
+    pub addresses: Vec<IpAddr>,
+    /// Whether anything was changed.
+    pub changed: bool,
+    /// Why an allowed target stays closed nevertheless.
+    pub still_denied_by: Option<Target>,
+}
+
+impl Shield {
+    /// Lets a running container reach a target, for good. What was denied before is denied no more.
+    pub fn allow(&self, bundle: &Bundle, target: &Target) -> Result<Outcome, Error> {
+        self.grant(bundle, Action::Allow, target)
+    }
+
+    /// Keeps a running container from a target, for good, whatever lists it.
+    pub fn deny(&self, bundle: &Bundle, target: &Target) -> Result<Outcome, Error> {
+        self.grant(bundle, Action::Deny, target)
+    }
+
+    fn grant(&self, bundle: &Bundle, action: Action, target: &Target) -> Result<Outcome, Error> {
+        let lock = bundle.lock()?;
+        let before = bundle.policy()?;
+        let running = running(bundle)?.ok_or_else(|| Error::NotRunning {
+            name: bundle.name().to_string(),
+        })?;
+        let resolved_before = bundle.resolved()?;
+        let mut resolved = resolved_before.clone();
+        if let Destination::Name(pattern) = &target.destination
+            && let Some(name) = policy::resolvable(pattern)
+        {
+            let mut found = ResolvedFile::default();
+            let shortfall = lookup::refresh_into(&mut found, std::slice::from_ref(&name), &mut |_, _| {})?;
+            let why = shortfall
+                .unreachable
+                .or_else(|| shortfall.unresolved.into_iter().next().map(|(_, why)| why));
+            match why {
+                // A name that had addresses keeps them; one that never had any can be neither opened nor closed.
+                Some(why) if !resolved.names.contains_key(&name) => {
+                    return Err(Error::Unresolved { name, why });
+                }
+                _ => resolved.names.extend(found.names),
+            }
+        }
+        let mut after = before.clone();
+        let mut policy = after.policy(Vec::new());
+        let grant = Grant {
+            action,
+            target: target.clone(),
+        };
+        let news = policy.grant(grant.clone());
+        if news {
+            after.grants.retain(|other| other.target != grant.target);
+            after.grants.push(grant);
+        }
+        let outcome = Outcome {
+            addresses: addresses(target, &resolved),
+            changed: news,
+            still_denied_by: (action == Action::Allow)
+                .then(|| policy.denied().find(|denied| covers(denied, target)).cloned())
+                .flatten(),
+        };
+        self.replace(
+            bundle,
+            &lock,
+            &running,
+            (&before, &resolved_before),
+            (&after, &resolved),
+        )?;
+        if news {
+            let event = match action {
+                Action::Allow => audit::Action::Allowed,
+                Action::Deny => audit::Action::Denied,
+            };
+            bundle.log().append(
+                &Event::new(bundle.name().as_ref(), event)
+                    .dest(target.to_string())
+                    .addresses(&outcome.addresses),
+            )?;
+        }
+        Ok(outcome)
+    }
+
+    /// Looks the names of a container up again: those that are too old, or all of them. A running container's table follows.
+    pub fn resolve(&self, bundle: &Bundle, force: bool, progress: Progress<'_>) -> Result<(usize, Shortfall), Error> {
+        let lock = bundle.lock()?;
+        let desired = bundle.policy()?;
+        let before = bundle.resolved()?;
+        let names = desired.policy(Vec::new()).names();
+        let wanted: Vec<String> = if force {
+            names.into_iter().collect()
+        } else {
+            before.stale(&names, SystemTime::now())
+        };
+        if wanted.is_empty() {
+            return Ok((0, Shortfall::default()));
+        }
+        let mut after = before.clone();
+        let denied = desired.policy(Vec::new()).denied_names();
+        let shortfall = lookup::refresh(bundle, &lock, &mut after, &wanted, &denied, progress)?;
+        if let Some(running) = running(bundle)? {
+            self.replace(bundle, &lock, &running, (&desired, &before), (&desired, &after))?;
+        }
+        Ok((wanted.len(), shortfall))
+    }
+
+    /// Desired state and kernel from one to the other, or neither. A denial that the kernel refuses stays desired: the next
+    /// verb or start brings it.
+    fn replace(
+        &self,
+        bundle: &Bundle,
+        lock: &Lock,
+        running: &Running,
+        before: (&PolicyFile, &ResolvedFile),
+        after: (&PolicyFile, &ResolvedFile),
+    ) -> Result<(), Error> {
+        bundle.set_resolved(lock, after.1)?;
+        if before.0 != after.0 {
+            bundle.set_policy(lock, after.0)?;
+        }
+        let result = self.reshape(bundle, running, before, after);
+        let denies = after
+            .0
+            .grants
+            .iter()
+            .any(|grant| grant.action == Action::Deny && !before.0.grants.contains(grant));
+        if result.is_err() && !denies {
+            bundle.set_policy(lock, before.0)?;
+            bundle.set_resolved(lock, before.1)?;
+            // The kernel may hold part of what failed. The first error is the one to report.
+            let _ = self.reshape(bundle, running, after, before);
+        }
+        result
+    }
+
+    fn reshape(
+        &self,
+        bundle: &Bundle,
+        running: &Running,
+        before: (&PolicyFile, &ResolvedFile),
+        after: (&PolicyFile, &ResolvedFile),
+    ) -> Result<(), Error> {
+        let contents = |(policy, resolved): (&PolicyFile, &ResolvedFile)| {
+            compile(&policy.policy(running.file.upstreams.clone()), &resolved.addresses())
+        };
+        let (old, new) = (contents(before), contents(after));
+        let wanted = layout(after.0.mode, after.0.settings.refuse, &new);
+        let drift: Option<String> = in_child(&running.namespace, |nft| edit(nft, &old, &wanted, &new))?;
+        match drift {
+            None => Ok(()),
+            Some(drift) => Err(Error::Drifted {
+                name: bundle.name().to_string(),
+                drift,
+            }),
+        }
+    }
+}
+
+/// Brings a table from `old` to `new`, and says what is still not as it was meant. If it did not hold `old`, because a
+/// command was interrupted or somebody edited it, it is read in full and led from what it does hold.
+fn edit(nft: &mut Nft, old: &Contents, wanted: &Layout, new: &Contents) -> Result<Option<String>, KernelError> {
+    let live = snapshot(nft, Detail::Terse)?;
+    let Some(from) = live.layout() else {
+        return Ok(live.drift(wanted, None).first().map(ToString::to_string));
+    };
+    // Sets that were needed once stay.
+    let mut to = wanted.clone();
+    to.sets.extend(from.sets.iter().copied());
+    let applied = change(&from, old, &to, new)
+        .iter()
+        .try_for_each(|document| nft.apply(document));
+    match applied {
+        Ok(()) if verify(nft, &to, new)?.is_empty() => return Ok(None),
+        Ok(()) | Err(KernelError::Refused { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let live = snapshot(nft, Detail::Full)?;
+    for document in repair(&from, &live.contents(), &to, new) {
+        nft.apply(&document)?;
+    }
+    Ok(verify(nft, &to, new)?.first().map(ToString::to_string))
+}
+
+fn addresses(target: &Target, resolved: &ResolvedFile) -> Vec<IpAddr> {
+    match &target.destination {
+        Destination::Network(net) if net.prefix_len() == net.max_prefix_len() => vec![net.addr()],
+        Destination::Network(_) => Vec::new(),
+        Destination::Name(pattern) => policy::resolvable(pattern)
+            .and_then(|name| resolved.names.get(&name))
+            .map(|entry| entry.addresses.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// Whether a denial covers all of a target.
+fn covers(denial: &Target, target: &Target) -> bool {
+    if denial == target || denial.ports != policy::Ports::All {
+        return denial == target;
+    }
+    match (&denial.destination, &target.destination) {
+        (Destination::Network(wide), Destination::Network(net)) => wide.contains(net),
+        (Destination::Name(pattern), Destination::Name(name)) => pattern.matches(name.name.as_ref()),
+        _ => false,
+    }
+}

@@ -1,0 +1,119 @@
+//! A container that is about to be made: its desired state, and its names.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::{Progress, Shield};
+use crate::Error;
+use crate::bundle::{Bundle, PolicyFile, Settings, VERSION};
+use crate::lookup::{self, Shortfall};
+use crate::policy::{Action, ContainerName, Grant, Mode, ProfileName, PublishedPort, Target};
+
+/// What a launch asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Profiles; the configured ones if empty.
+    pub profiles: Vec<ProfileName>,
+    /// Targets to allow beside them, for good.
+    pub allow: Vec<Target>,
+    /// Ports that Podman publishes.
+    pub published: Vec<PublishedPort>,
+    /// Places that the container must not see.
+    pub protected: Vec<PathBuf>,
+    /// Podman removes a container of that name first.
+    pub replace: bool,
+}
+
+/// What a launch came to.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The bundle, ready for the hook.
+    pub bundle: Bundle,
+    /// The profiles it was made from.
+    pub profiles: Vec<ProfileName>,
+    /// What did not resolve.
+    pub shortfall: Shortfall,
+    /// The policy of the container that Podman is to remove first.
+    replaced: Option<PolicyFile>,
+}
+
+impl Shield {
+    /// Writes the desired state of a container that is about to be made, and looks its names up.
+    pub fn prepare(&self, name: &ContainerName, request: &Request, progress: Progress<'_>) -> Result<Prepared, Error> {
+        let (profiles, targets) = self.targets(&request.profiles)?;
+        let bundle = Bundle::open_or_make(&self.paths.state, name)?;
+        let lock = bundle.lock()?;
+        let mut replaced = None;
+        if bundle.has_policy() {
+            let before = bundle.policy()?;
+            if exists(&before) {
+                if !request.replace {
+                    return Err(Error::Exists { name: name.to_string() });
+                }
+                replaced = Some(before);
+            }
+        }
+        let mut protected = request.protected.clone();
+        protected.push(self.paths.config.clone());
+        let desired = PolicyFile {
+            version: VERSION,
+            name: name.to_string(),
+            container_id: None,
+            oci_bundle: None,
+            profiles: profiles.iter().map(ToString::to_string).collect(),
+            targets,
+            launch_grants: request
+                .allow
+                .iter()
+                .map(|target| Grant {
+                    action: Action::Allow,
+                    target: target.clone(),
+                })
+                .collect(),
+            grants: Vec::new(),
+            mode: Mode::Up,
+            published: request.published.clone(),
+            settings: Settings {
+                refuse: self.config.refuse,
+            },
+            replaces: replaced.as_ref().and_then(|before| before.container_id.clone()),
+            protected,
+        };
+        let mut resolved = bundle.resolved()?;
+        let policy = desired.policy(Vec::new());
+        let stale = resolved.stale(&policy.names(), SystemTime::now());
+        let shortfall = if stale.is_empty() {
+            Shortfall::default()
+        } else {
+            lookup::refresh(&bundle, &lock, &mut resolved, &stale, &policy.denied_names(), progress)?
+        };
+        bundle.set_policy(&lock, &desired)?;
+        bundle.forget_refusal(&lock)?;
+        drop(lock);
+        Ok(Prepared {
+            bundle,
+            profiles,
+            shortfall,
+            replaced,
+        })
+    }
+
+    /// Gives a container that Podman was to replace, and did not, its policy back.
+    pub fn give_back(&self, prepared: &Prepared) -> Result<(), Error> {
+        let Some(before) = prepared.replaced.as_ref().filter(|before| exists(before)) else {
+            return Ok(());
+        };
+        let lock = prepared.bundle.lock()?;
+        let now = prepared.bundle.policy()?;
+        // Only if nobody has taken the new policy: it is as it was written.
+        if now.container_id.is_none() && now.replaces == before.container_id {
+            prepared.bundle.set_policy(&lock, before)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the container that a policy belongs to has not been removed.
+fn exists(policy: &PolicyFile) -> bool {
+    policy.container_id.is_some() && policy.oci_bundle.as_deref().is_some_and(Path::exists)
+}
