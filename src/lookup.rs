@@ -69,12 +69,7 @@ pub fn refresh(
     let before = resolved.clone();
     let shortfall = refresh_into(resolved, names, progress)?;
     for name in denied {
-        if let (Some(old), Some(new)) = (before.names.get(name), resolved.names.get_mut(name)) {
-            new.addresses.extend(&old.addresses);
-            new.addresses.sort_unstable();
-            new.addresses.dedup();
-            new.addresses.truncate(ADDRESSES_KEPT);
-        }
+        keep_old_addresses(resolved, &before, name);
     }
     bundle.set_resolved(lock, resolved)?;
     let container = bundle.name().as_ref();
@@ -91,6 +86,16 @@ pub fn refresh(
         )?;
     }
     Ok(shortfall)
+}
+
+/// Adds the addresses that `before` held of a name to those that it has now.
+pub fn keep_old_addresses(resolved: &mut ResolvedFile, before: &ResolvedFile, name: &str) {
+    if let (Some(old), Some(new)) = (before.names.get(name), resolved.names.get_mut(name)) {
+        new.addresses.extend(&old.addresses);
+        new.addresses.sort_unstable();
+        new.addresses.dedup();
+        new.addresses.truncate(ADDRESSES_KEPT);
+    }
 }
 
 /// Looks `names` up, all at once, and notes what came in `resolved` alone.

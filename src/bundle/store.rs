@@ -278,10 +278,6 @@ impl Bundle {
         file.take(SIZE_LIMIT)
             .read_to_end(&mut text)
             .map_err(io_error("read", &path))?;
-        // What a power cut left of a file that was not meant to outlive one.
-        if text.is_empty() && name == RUNNING {
-            return Ok(None);
-        }
         match serde_json::from_slice::<Versioned>(&text) {
             Ok(Versioned { version: VERSION }) => {}
             Ok(Versioned { version }) => {

@@ -30,6 +30,9 @@ pub(super) fn allow(args: &args::Grant) -> Result<u8> {
         format!("Allowed {told} -> {addresses} for {name}\n")
     };
     print(&line)?;
+    for note in &outcome.notes {
+        warn(&note.to_string());
+    }
     if let Some(denial) = outcome.still_denied_by {
         warn(&format!(
             "{told} stays closed: {denial} is denied; `terok-shield allow {name} {denial}` lifts that"

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 use serde_json::{Value, json};
 use terok_shield::bundle::{Bundle, PolicyFile};
+use terok_shield::kernel::Process;
 use terok_shield::policy::{self, Addresses, Mode, Policy, Source};
 use terok_shield::ruleset::{Layout, compile, preview as preview_document, table_text};
 use terok_shield::shield::{Shield, State};
@@ -16,7 +17,7 @@ use super::launch::profile_names;
 use super::setup::{hook_sets, program};
 use super::{args, print, shield, warn};
 
-/// Ids of the containers that Podman says are running; asked once, and only if somebody wants to know.
+/// Containers that run as far as Podman knows, by id and by name; asked once, and only if somebody wants to know.
 struct Podman {
     running: OnceCell<BTreeSet<String>>,
 }
@@ -31,17 +32,21 @@ impl Podman {
     fn runs(&self, desired: &PolicyFile) -> bool {
         let running = self.running.get_or_init(|| {
             let output = Command::new("podman")
-                .args(["ps", "--no-trunc", "--format", "{{.ID}} {{.Names}}"])
+                .args(["ps", "--no-trunc", "--format", "{{.ID}} {{.Pid}} {{.Names}}"])
                 .stderr(Stdio::null())
                 .output();
-            output
-                .map(|output| {
-                    String::from_utf8_lossy(&output.stdout)
-                        .split_whitespace()
-                        .map(str::to_owned)
-                        .collect()
+            let text = output.map(|output| output.stdout).unwrap_or_default();
+            String::from_utf8_lossy(&text)
+                .lines()
+                .filter_map(|line| {
+                    let mut words = line.split_whitespace();
+                    let (id, pid, name) = (words.next()?, words.next()?, words.next()?);
+                    // Podman learns of an end a little late.
+                    let alive = Process::open(pid.parse().ok()?).is_ok_and(|process| process.is_alive());
+                    alive.then(|| [id.to_owned(), name.to_owned()])
                 })
-                .unwrap_or_default()
+                .flatten()
+                .collect()
         });
         desired.container_id.as_ref().is_some_and(|id| running.contains(id)) || running.contains(&desired.name)
     }

@@ -104,7 +104,14 @@ fn container_name(given: &str) -> Result<ContainerName> {
 pub(super) fn profile_names(given: &[String]) -> Result<Vec<ProfileName>> {
     given
         .iter()
-        .flat_map(|list| list.split_whitespace())
+        // An empty list is a mistake, and not the default one.
+        .flat_map(|list| {
+            if list.trim().is_empty() {
+                vec![""]
+            } else {
+                list.split_whitespace().collect()
+            }
+        })
         .map(|name| {
             Ok(name.parse().map_err(|source| Error::ProfileName {
                 name: name.to_owned(),

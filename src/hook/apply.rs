@@ -1,5 +1,6 @@
 //! `createRuntime`: from the bundle to a verified table, before the program runs.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
@@ -7,11 +8,11 @@ use std::time::SystemTime;
 use super::{Refusal, Subject, Surroundings, guard, mounts, oci, surroundings};
 use crate::audit::{Action, Event};
 use crate::bundle::{Bundle, Lock, PolicyFile, RunningFile, VERSION};
-use crate::kernel::{self, NetNamespace, Nft, Process};
+use crate::kernel::{self, Detail, NetNamespace, Nft, Process};
 use crate::lookup;
 use crate::policy::{Addresses, Policy};
-use crate::ruleset::{Contents, Layout, compile, create};
-use crate::shield::live::verify;
+use crate::ruleset::{Contents, Layout, Note, compile, create, repair};
+use crate::shield::live::{snapshot, verify};
 
 pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let state = oci::State::parse(input)?;
@@ -51,15 +52,19 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
                 .detail("Podman chose no resolver outside the container: DNS is closed"),
         )?;
     }
-    let policy = desired.policy(upstreams.clone());
+    let policy = desired.policy(upstreams);
     let addresses = addresses(&bundle, &lock, &policy)?;
-    let contents = compile(&policy, &addresses);
-    let layout = Layout {
-        mode: policy.mode,
-        refuse: policy.refuse,
-        sets: contents.sets.keys().copied().collect(),
+    let running = RunningFile {
+        version: VERSION,
+        boot_id: kernel::boot_id()?,
+        pid,
+        start_time: process.start_time()?,
+        net_namespace: namespace.id(),
+        upstreams: Vec::new(),
     };
-    for note in &contents.notes {
+    let mode = policy.mode;
+    let enforced = enforce(&namespace, policy, &addresses)?;
+    for note in &enforced.notes {
         bundle
             .log()
             .append(&Event::new(name.as_ref(), Action::Note).detail(note.to_string()))?;
@@ -67,31 +72,18 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     bundle.set_running(
         &lock,
         &RunningFile {
-            version: VERSION,
-            boot_id: kernel::boot_id()?,
-            pid,
-            start_time: process.start_time()?,
-            net_namespace: namespace.id(),
-            upstreams,
+            upstreams: enforced.upstreams,
+            ..running
         },
     )?;
-    if let Err(refusal) = enforce(&namespace, &layout, &contents) {
-        // Nothing runs that a verb could find.
-        bundle.forget_running(&lock)?;
-        return Err(refusal);
-    }
     if !process.is_alive() {
         bundle.forget_running(&lock)?;
         return Err(Refusal::new(format!("the container's first process {pid} is gone")));
     }
     bundle.forget_refusal(&lock)?;
-    bundle
-        .log()
-        .append(&Event::new(name.as_ref(), Action::Setup).detail(format!(
-            "{} profiles={}",
-            policy.mode,
-            desired.profiles.join(",")
-        )))?;
+    bundle.log().append(
+        &Event::new(name.as_ref(), Action::Setup).detail(format!("{mode} profiles={}", desired.profiles.join(","))),
+    )?;
     Ok(())
 }
 
@@ -136,7 +128,7 @@ fn upstreams(spec: &oci::Spec, id: &str) -> Result<Vec<IpAddr>, Refusal> {
     if !mounts::is_own_userdata(&mount.source, id) {
         return Ok(Vec::new());
     }
-    let text = super::read_trusted(&mount.source, 64 * 1024)?;
+    let text = super::read_file(&mount.source, super::Owner::Any, 64 * 1024)?;
     let mut servers: Vec<IpAddr> = crate::dns::servers_from(&String::from_utf8_lossy(&text), |address| {
         !address.is_loopback() && !address.is_unspecified()
     })
@@ -164,19 +156,62 @@ fn addresses(bundle: &Bundle, lock: &Lock, policy: &Policy) -> Result<Addresses,
     Ok(resolved.addresses())
 }
 
+/// What is in force.
+struct Enforced {
+    upstreams: Vec<IpAddr>,
+    notes: BTreeSet<Note>,
+}
+
 /// Makes the table in the namespace and reads it back.
-fn enforce(namespace: &NetNamespace, layout: &Layout, contents: &Contents) -> Result<(), Refusal> {
-    let documents = create(layout, contents);
+///
+/// A namespace can outlive its container: where Podman restarts one by itself it keeps the network, and our table with it.
+/// That table is edited in place. Its resolvers stay: they were recorded at the first start, and the file that named them
+/// may have been written by the container since.
+fn enforce(namespace: &NetNamespace, mut policy: Policy, addresses: &Addresses) -> Result<Enforced, Refusal> {
+    let (mut layout, mut contents) = meant(&policy, addresses);
+    let documents = create(&layout, &contents);
     namespace.enter()?;
     let mut nft = Nft::new()?;
-    for document in &documents {
-        nft.apply(document)?;
+    if let Err(error) = apply(&mut nft, &documents) {
+        let live = snapshot(&mut nft, Detail::Full)?;
+        if !live.is_present() {
+            return Err(error);
+        }
+        let from = live
+            .layout()
+            .ok_or_else(|| Refusal::new("the network namespace holds a table of our name that is not ours"))?;
+        let before = live.contents();
+        policy.upstreams = before.upstreams();
+        (layout, contents) = meant(&policy, addresses);
+        // Sets that were needed once stay.
+        layout.sets.extend(from.sets.iter().copied());
+        apply(&mut nft, &repair(&from, &before, &layout, &contents))?;
     }
-    let drift = verify(&mut nft, layout, contents)?;
+    let drift = verify(&mut nft, &layout, &contents)?;
     // The process ends soon, and its end closes the socket: here it would have to wait for that.
     std::mem::forget(nft);
     match drift.first() {
-        None => Ok(()),
+        None => Ok(Enforced {
+            upstreams: policy.upstreams,
+            notes: contents.notes,
+        }),
         Some(drift) => Err(Refusal::new(format!("the table is not as it was written: {drift}"))),
     }
+}
+
+fn meant(policy: &Policy, addresses: &Addresses) -> (Layout, Contents) {
+    let contents = compile(policy, addresses);
+    let layout = Layout {
+        mode: policy.mode,
+        refuse: policy.refuse,
+        sets: contents.sets.keys().copied().collect(),
+    };
+    (layout, contents)
+}
+
+fn apply(nft: &mut Nft, documents: &[String]) -> Result<(), Refusal> {
+    for document in documents {
+        nft.apply(document)?;
+    }
+    Ok(())
 }

@@ -162,8 +162,17 @@ fn read_input() -> Result<Vec<u8>, Refusal> {
     Ok(input)
 }
 
-/// Reads a file of the runtime's: regular, not a link, ours or root's, writable by nobody else.
-fn read_trusted(path: &Path, limit: u64) -> Result<Vec<u8>, Refusal> {
+/// Whose a file may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Ours or root's.
+    Trusted,
+    /// Anybody's: with a user namespace of its own, the container's root owns what Podman makes for it.
+    Any,
+}
+
+/// Reads a file of the runtime's: regular, not a link, not writable by everybody.
+fn read_file(path: &Path, owner: Owner, limit: u64) -> Result<Vec<u8>, Refusal> {
     let failed = |what: &str| Refusal::new(format!("{} {what}", path.display()));
     let file = File::options()
         .read(true)
@@ -176,7 +185,8 @@ fn read_trusted(path: &Path, limit: u64) -> Result<Vec<u8>, Refusal> {
     if !meta.is_file() {
         return Err(failed("is not a regular file"));
     }
-    if meta.uid() != nix::unistd::geteuid().as_raw() && meta.uid() != 0 {
+    let trusted = [nix::unistd::geteuid().as_raw(), 0].contains(&meta.uid());
+    if owner == Owner::Trusted && !trusted {
         return Err(failed("belongs to another user"));
     }
     if meta.mode() & 0o002 != 0 {

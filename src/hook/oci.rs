@@ -165,7 +165,7 @@ impl Spec {
     /// Reads the `config.json` of the runtime's bundle, which must belong to us or root and be writable by nobody else.
     pub fn read(bundle: &Path) -> Result<Self, Refusal> {
         let path = bundle.join("config.json");
-        let text = super::read_trusted(&path, CONFIG_LIMIT)?;
+        let text = super::read_file(&path, super::Owner::Trusted, CONFIG_LIMIT)?;
         serde_json::from_slice(&text).map_err(|error| Refusal::new(format!("{} is malformed: {error}", path.display())))
     }
 }

@@ -5,7 +5,7 @@
 //! Only an explicit entry, one that lies wholly inside such a range, keeps them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -23,6 +23,22 @@ pub struct Contents {
     pub sets: BTreeMap<SetId, Vec<Element>>,
     /// What the operator should know about it.
     pub notes: BTreeSet<Note>,
+}
+
+impl Contents {
+    /// The resolvers among them.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<IpAddr> {
+        let of = |family| self.sets.get(&SetId::Upstream(family)).into_iter().flatten();
+        let number = |element: &Element| element.addresses.map(|span| span.first);
+        let v4 = of(Family::V4)
+            .filter_map(number)
+            .filter_map(|number| Some(IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).ok()?))));
+        let v6 = of(Family::V6)
+            .filter_map(number)
+            .map(|number| IpAddr::V6(Ipv6Addr::from_bits(number)));
+        v4.chain(v6).collect()
+    }
 }
 
 /// Something about a policy that is allowed and worth a line in the audit log.

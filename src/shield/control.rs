@@ -10,8 +10,8 @@ use crate::audit::{self, Event};
 use crate::bundle::{Bundle, Lock, PolicyFile, ResolvedFile};
 use crate::kernel::{Detail, KernelError, Nft, in_child};
 use crate::lookup::{self, Shortfall};
-use crate::policy::{self, Action, Destination, Grant, Target};
-use crate::ruleset::{Contents, Layout, change, compile, repair};
+use crate::policy::{self, Action, Class as Reach, Destination, Grant, Target, classify};
+use crate::ruleset::{Contents, Layout, Note, change, compile, repair};
 
 /// What allowing or denying came to.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Outcome {
     pub changed: bool,
     /// Why an allowed target stays closed nevertheless.
     pub still_denied_by: Option<Target>,
+    /// What the operator should know about what was opened.
+    pub notes: Vec<Note>,
 }
 
 impl Shield {
@@ -42,23 +44,7 @@ impl Shield {
             name: bundle.name().to_string(),
         })?;
         let resolved_before = bundle.resolved()?;
-        let mut resolved = resolved_before.clone();
-        if let Destination::Name(pattern) = &target.destination
-            && let Some(name) = policy::resolvable(pattern)
-        {
-            let mut found = ResolvedFile::default();
-            let shortfall = lookup::refresh_into(&mut found, std::slice::from_ref(&name), &mut |_, _| {})?;
-            let why = shortfall
-                .unreachable
-                .or_else(|| shortfall.unresolved.into_iter().next().map(|(_, why)| why));
-            match why {
-                // A name that had addresses keeps them; one that never had any can be neither opened nor closed.
-                Some(why) if !resolved.names.contains_key(&name) => {
-                    return Err(Error::Unresolved { name, why });
-                }
-                _ => resolved.names.extend(found.names),
-            }
-        }
+        let resolved = with_name(action, target, &resolved_before)?;
         let mut after = before.clone();
         let mut policy = after.policy(Vec::new());
         let grant = Grant {
@@ -70,32 +56,44 @@ impl Shield {
             after.grants.retain(|other| other.target != grant.target);
             after.grants.push(grant);
         }
-        let outcome = Outcome {
-            addresses: addresses(target, &resolved),
-            changed: news,
-            still_denied_by: (action == Action::Allow)
-                .then(|| policy.denied().find(|denied| covers(denied, target)).cloned())
-                .flatten(),
-        };
-        self.replace(
+        let still_denied_by = (action == Action::Allow)
+            .then(|| policy.denied().find(|denied| covers(denied, target)).cloned())
+            .flatten();
+        let notes = self.replace(
             bundle,
             &lock,
             &running,
             (&before, &resolved_before),
             (&after, &resolved),
         )?;
+        let mut addresses = addresses(target, &resolved);
+        if action == Action::Allow && matches!(target.destination, Destination::Name(_)) {
+            addresses.retain(|address| classify(*address) == Reach::Public);
+        }
+        let name = bundle.name().as_ref();
         if news {
             let event = match action {
                 Action::Allow => audit::Action::Allowed,
                 Action::Deny => audit::Action::Denied,
             };
-            bundle.log().append(
-                &Event::new(bundle.name().as_ref(), event)
-                    .dest(target.to_string())
-                    .addresses(&outcome.addresses),
-            )?;
+            let event = Event::new(name, event).dest(target.to_string());
+            bundle.log().append(&if addresses.is_empty() {
+                event
+            } else {
+                event.addresses(&addresses)
+            })?;
         }
-        Ok(outcome)
+        for note in &notes {
+            bundle
+                .log()
+                .append(&Event::new(name, audit::Action::Note).detail(note.to_string()))?;
+        }
+        Ok(Outcome {
+            addresses,
+            changed: news,
+            still_denied_by,
+            notes,
+        })
     }
 
     /// Looks the names of a container up again: those that are too old, or all of them. A running container's table follows.
@@ -130,7 +128,7 @@ impl Shield {
         running: &Running,
         before: (&PolicyFile, &ResolvedFile),
         after: (&PolicyFile, &ResolvedFile),
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Note>, Error> {
         bundle.set_resolved(lock, after.1)?;
         if before.0 != after.0 {
             bundle.set_policy(lock, after.0)?;
@@ -156,7 +154,7 @@ impl Shield {
         running: &Running,
         before: (&PolicyFile, &ResolvedFile),
         after: (&PolicyFile, &ResolvedFile),
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Note>, Error> {
         let contents = |(policy, resolved): (&PolicyFile, &ResolvedFile)| {
             compile(&policy.policy(running.file.upstreams.clone()), &resolved.addresses())
         };
@@ -164,7 +162,7 @@ impl Shield {
         let wanted = layout(after.0.mode, after.0.settings.refuse, &new);
         let drift: Option<String> = in_child(&running.namespace, |nft| edit(nft, &old, &wanted, &new))?;
         match drift {
-            None => Ok(()),
+            None => Ok(new.notes.difference(&old.notes).cloned().collect()),
             Some(drift) => Err(Error::Drifted {
                 name: bundle.name().to_string(),
                 drift,
@@ -196,6 +194,33 @@ fn edit(nft: &mut Nft, old: &Contents, wanted: &Layout, new: &Contents) -> Resul
         nft.apply(&document)?;
     }
     Ok(verify(nft, &to, new)?.first().map(ToString::to_string))
+}
+
+/// What was looked up, with a look at the name of a target. A denied name's addresses only grow.
+fn with_name(action: Action, target: &Target, before: &ResolvedFile) -> Result<ResolvedFile, Error> {
+    let mut resolved = before.clone();
+    let Destination::Name(pattern) = &target.destination else {
+        return Ok(resolved);
+    };
+    let Some(name) = policy::resolvable(pattern) else {
+        return Ok(resolved);
+    };
+    let mut found = ResolvedFile::default();
+    let shortfall = lookup::refresh_into(&mut found, std::slice::from_ref(&name), &mut |_, _| {})?;
+    let why = shortfall
+        .unreachable
+        .or_else(|| shortfall.unresolved.into_iter().next().map(|(_, why)| why));
+    match why {
+        // A name that had addresses keeps them; one that never had any can be neither opened nor closed.
+        Some(why) if !resolved.names.contains_key(&name) => return Err(Error::Unresolved { name, why }),
+        _ => {
+            resolved.names.extend(found.names);
+            if action == Action::Deny {
+                lookup::keep_old_addresses(&mut resolved, before, &name);
+            }
+        }
+    }
+    Ok(resolved)
 }
 
 fn addresses(target: &Target, resolved: &ResolvedFile) -> Vec<IpAddr> {

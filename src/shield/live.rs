@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Shield;
 use crate::Error;
-use crate::bundle::{Bundle, PolicyFile, RunningFile};
+use crate::bundle::{Bundle, BundleError, PolicyFile, RunningFile};
 use crate::kernel::{self, Detail, KernelError, NetNamespace, Nft, Process, in_child};
 use crate::policy::{Mode, Refuse};
 use crate::ruleset::{Contents, Drift, Layout, Snapshot, TABLE, compile};
@@ -92,7 +92,7 @@ pub(super) fn layout(mode: Mode, refuse: Refuse, contents: &Contents) -> Layout 
     }
 }
 
-pub(super) fn snapshot(nft: &mut Nft, detail: Detail) -> Result<Snapshot, KernelError> {
+pub(crate) fn snapshot(nft: &mut Nft, detail: Detail) -> Result<Snapshot, KernelError> {
     let listing: Value = nft.list_ruleset(detail)?;
     Snapshot::read(&listing).map_err(|error| KernelError::Answer {
         message: error.to_string(),
@@ -108,8 +108,11 @@ pub(crate) fn verify(nft: &mut Nft, meant: &Layout, contents: &Contents) -> Resu
 
 /// The running container that the hook noted, if it is still the same one.
 pub(super) fn running(bundle: &Bundle) -> Result<Option<Running>, Error> {
-    let Some(file) = bundle.running()? else {
-        return Ok(None);
+    let file = match bundle.running() {
+        Ok(Some(file)) => file,
+        // Not flushed, as it means nothing after a reboot: a power cut may leave anything of it.
+        Ok(None) | Err(BundleError::Malformed { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
     };
     if file.boot_id != kernel::boot_id()? {
         return Ok(None);

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -67,6 +67,7 @@ impl Output {
 /// A command that runs beside the test. Killed when dropped.
 pub struct Running {
     what: String,
+    input: Option<ChildStdin>,
     child: Child,
     out: Stream,
     err: Stream,
@@ -121,6 +122,16 @@ impl Stream {
 impl Running {
     /// Starts a command; `input` is all that it gets on standard input.
     pub fn start(words: &[&str], input: &[u8]) -> Self {
+        let mut running = Self::start_open(words);
+        let mut stdin = running.input.take().unwrap();
+        let input = input.to_vec();
+        // Whoever does not read it is not wrong.
+        thread::spawn(move || stdin.write_all(&input));
+        running
+    }
+
+    /// Starts a command whose standard input stays open.
+    pub fn start_open(words: &[&str]) -> Self {
         let mut what = words.join(" ");
         if let Some((end, _)) = what.char_indices().nth(400) {
             what.truncate(end);
@@ -133,16 +144,20 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{what}: {error}"));
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        // Whoever does not read it is not wrong.
-        thread::spawn(move || stdin.write_all(&input));
         Self {
             what,
+            input: child.stdin.take(),
             out: Stream::of("standard output", child.stdout.take().unwrap()),
             err: Stream::of("standard error", child.stderr.take().unwrap()),
             child,
         }
+    }
+
+    /// Writes to its standard input.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let input = self.input.as_mut().unwrap();
+        input.write_all(bytes).unwrap();
+        input.flush().unwrap();
     }
 
     /// The process.

@@ -1,8 +1,9 @@
 //! After all tests: nothing of what they started is alive.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
-use crate::command::wait_until;
+use crate::command::DEADLINE;
 use crate::lab::{WITH_A_CONTAINER, command_line, host_ruleset, processes, program_of};
 use crate::user::User;
 
@@ -26,8 +27,14 @@ pub fn check() {
     assert_eq!(containers.text(), "", "containers");
     let volumes = user.podman(&["volume", "ls", "--quiet"]).ok();
     assert_eq!(volumes.text(), "", "volumes");
-    wait_until("the end of every process of a container", || {
-        alive().is_empty().then_some(())
-    });
+    let until = Instant::now() + DEADLINE;
+    while !alive().is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(alive(), Vec::<String>::new(), "processes of a container");
+    let halves = user
+        .sh("find ~/.local ~/.config -name '.new-*' -o -name '.tmp*' | grep terok")
+        .out;
+    assert_eq!(halves, "", "files that were to replace others");
     assert_eq!(host_ruleset(), "", "the ruleset of the host");
 }

@@ -18,8 +18,11 @@ mod command;
 mod confinement;
 mod forged_input;
 mod grants;
+mod inspect;
 mod lab;
 mod leftovers;
+mod like_podman;
+mod names;
 mod networks;
 mod panics;
 mod probe;
@@ -28,7 +31,10 @@ mod refusal;
 mod refused_flags;
 mod refused_mounts;
 mod restart;
+mod scale;
 mod seal;
+mod setup;
+mod usage;
 mod user;
 
 use std::path::Path;
@@ -49,16 +55,22 @@ const THREADS: usize = 2;
 fn tests() -> Vec<Test> {
     [
         // Those that take longest first.
+        scale::TESTS,
+        names::TESTS,
         seal::TESTS,
+        setup::TESTS,
         bundle::TESTS,
         confinement::TESTS,
         forged_input::TESTS,
         grants::TESTS,
+        inspect::TESTS,
+        like_podman::TESTS,
         networks::TESTS,
         reach::TESTS,
         refused_flags::TESTS,
         refused_mounts::TESTS,
         restart::TESTS,
+        usage::TESTS,
     ]
     .concat()
 }
