@@ -13,6 +13,7 @@ macro_rules! tests {
     };
 }
 
+mod adversary;
 mod bundle;
 mod command;
 mod confinement;
@@ -59,6 +60,7 @@ fn tests() -> Vec<Test> {
         names::TESTS,
         seal::TESTS,
         setup::TESTS,
+        adversary::TESTS,
         bundle::TESTS,
         confinement::TESTS,
         forged_input::TESTS,
