@@ -50,8 +50,8 @@ pub enum Note {
     Wide(Target),
     /// A pattern that has no address of its own and so opens nothing ahead of time.
     OnlyBelow(Target),
-    /// An address that a name resolved to and that no name may open.
-    Rebinding(String, IpAddr),
+    /// Addresses that a name resolved to and that no name may open.
+    Rebinding(String, Vec<IpAddr>),
 }
 
 impl std::fmt::Display for Note {
@@ -63,10 +63,14 @@ impl std::fmt::Display for Note {
                 f,
                 "{target} covers only names below it, which cannot be looked up ahead of time: it opens nothing"
             ),
-            Self::Rebinding(name, address) => write!(
-                f,
-                "{name} resolves to {address}, a private or reserved address: left closed"
-            ),
+            Self::Rebinding(name, addresses) => {
+                let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "{name} resolves to private or reserved addresses, which stay closed: {}",
+                    list.join(" ")
+                )
+            }
         }
     }
 }
@@ -265,6 +269,7 @@ fn denies(pattern: &NamePattern, ports: &Ports, name: &str) -> bool {
 pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
     let mut collector = Collector::default();
     let mut notes = BTreeSet::new();
+    let mut rebinding: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
     let denied_names: Vec<(&NamePattern, &Ports)> = policy
         .denied()
         .filter_map(|target| match &target.destination {
@@ -306,7 +311,7 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
                     // it, on its own ports.
                     if classify(address) != Reach::Public {
                         if !covered_explicitly(policy, address) {
-                            notes.insert(Note::Rebinding(name.clone(), address));
+                            rebinding.entry(name.clone()).or_default().insert(address);
                         }
                         continue;
                     }
@@ -317,6 +322,12 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
             }
         }
     }
+
+    notes.extend(
+        rebinding
+            .into_iter()
+            .map(|(name, addresses)| Note::Rebinding(name, addresses.into_iter().collect())),
+    );
 
     for target in policy.denied() {
         match &target.destination {

@@ -14,6 +14,7 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone)]
 pub struct Output {
     /// The command, for messages.
+    #[expect(dead_code, reason = "read by Debug alone")]
     pub what: String,
     /// Its exit status, or 128 and the number of the signal that ended it.
     pub code: i32,
@@ -54,13 +55,6 @@ impl Output {
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:#?}"))
-    }
-
-    /// Fails the test unless standard error says so.
-    #[track_caller]
-    pub fn says(&self, words: &str) -> &Self {
-        assert!(self.err.contains(words), "{words:?} on standard error of {self:#?}");
-        self
     }
 }
 
