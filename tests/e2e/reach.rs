@@ -241,7 +241,7 @@ fn loopback_and_own_addresses_work_inside() {
         &container.name,
         "sh",
         "-c",
-        &serve,
+        serve,
     ]);
     for _ in 0..3 {
         server.wait_for_line("ready");
