@@ -114,6 +114,8 @@ fn signalled(shielded: bool, signal: &str, flags: &[&str], program: &str) -> Out
     line.extend([IMAGE, "sh", "-c", program]);
     let mut running = user.start(&line);
     running.wait_for_line("ready");
+    // The program can be faster than podman, which passes nothing on before it has noted that the container runs.
+    wait_for_state(&guard, "running");
     root(&["kill", signal, &running.pid().to_string()]).ok();
     let output = running.end();
     wait_for_state_or_gone(&guard);
