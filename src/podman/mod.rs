@@ -39,6 +39,18 @@ pub const ANNOTATION_LOOPBACK_PORTS: &str = "terok.shield.loopback_ports";
 /// Published ports, each as [`PublishedPort`] is displayed, separated by colons.
 pub const ANNOTATION_PUBLISH: &str = "terok.shield.publish";
 
+/// Capabilities with which a program could change the table or get round it, without `CAP_`. Refused as flags and, whoever gave
+/// them, by the hook.
+pub const FORBIDDEN_CAPABILITIES: [&str; 7] = [
+    "NET_ADMIN",
+    "NET_RAW",
+    "SYS_ADMIN",
+    "SYS_PTRACE",
+    "SYS_MODULE",
+    "BPF",
+    "DAC_READ_SEARCH",
+];
+
 /// Beginnings of annotations that make the runtime do something else than run a container that the hooks have seen. An image
 /// may bring them too.
 pub const RUNTIME_ANNOTATIONS: [&str; 3] = ["run.oci.", "krun.", "module.wasm."];

@@ -26,18 +26,6 @@ pub(super) enum Rule {
     Userns,
 }
 
-/// Capabilities with which a container's root undoes the shield, those the hook refuses. Without `CAP_`.
-const CAPABILITIES: [&str; 8] = [
-    "ALL",
-    "NET_ADMIN",
-    "NET_RAW",
-    "SYS_ADMIN",
-    "SYS_PTRACE",
-    "SYS_MODULE",
-    "BPF",
-    "DAC_READ_SEARCH",
-];
-
 /// Judges one value; for `--publish` returns its ports.
 pub(super) fn judge(rule: Rule, value: &str, typed: &str) -> Result<Vec<PublishedPort>, FlagError> {
     let refuse = |reason: &str| {
@@ -141,7 +129,7 @@ fn annotation(item: &str) -> Result<(), String> {
 fn capability(item: &str) -> Result<(), String> {
     let upper = item.trim().to_ascii_uppercase();
     let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    if CAPABILITIES.contains(&name) {
+    if name == "ALL" || crate::podman::FORBIDDEN_CAPABILITIES.contains(&name) {
         return Err(format!(
             "with {name} the container could undo its firewall; leave it out"
         ));
