@@ -99,11 +99,6 @@ impl Surroundings {
         }
         // Every process's root can be seen through it.
         places.push(Protected::tree("/proc", "the host's processes"));
-        places.extend(
-            recorded
-                .iter()
-                .map(|path| Protected::tree(path, "what the firewall is made of")),
-        );
         for socket in [
             self.runtime_dir.join("podman/podman.sock"),
             self.runtime_dir.join("docker.sock"),
@@ -133,6 +128,12 @@ impl Surroundings {
             });
         }
         places.push(Protected::tree(binary, "terok-shield's binary"));
+        // Mostly the same places again; each is looked up once.
+        for path in recorded {
+            if !places.iter().any(|place| place.below && place.path == *path) {
+                places.push(Protected::tree(path, "what the firewall is made of"));
+            }
+        }
         Ok(places)
     }
 }

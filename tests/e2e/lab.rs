@@ -4,10 +4,11 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::command::{Output, root, wait_until};
+use crate::command::{DEADLINE, Output, root, wait_until};
 use crate::user::User;
 
 /// The program under test. `/usr` is the laboratory's own: what is written there is forgotten.
@@ -174,7 +175,16 @@ impl Container {
     /// Removes it now.
     #[track_caller]
     pub fn remove(&self) {
-        self.try_remove().ok();
+        // While another test has a container that sees the whole home, podman's own mounts there are busy.
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let output = self.try_remove();
+            if output.code == 0 || Instant::now() > until {
+                output.ok();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn try_remove(&self) -> Output {

