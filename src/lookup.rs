@@ -88,13 +88,20 @@ pub fn refresh(
     Ok(shortfall)
 }
 
-/// Adds the addresses that `before` held of a name to those that it has now.
+/// Adds the addresses that `before` held of a name to those that it has now, as far as there is room: a new answer is never
+/// pushed out by old ones.
 pub fn keep_old_addresses(resolved: &mut ResolvedFile, before: &ResolvedFile, name: &str) {
     if let (Some(old), Some(new)) = (before.names.get(name), resolved.names.get_mut(name)) {
-        new.addresses.extend(&old.addresses);
+        let room = ADDRESSES_KEPT.saturating_sub(new.addresses.len());
+        let old: Vec<_> = old
+            .addresses
+            .iter()
+            .filter(|address| !new.addresses.contains(address))
+            .take(room)
+            .copied()
+            .collect();
+        new.addresses.extend(old);
         new.addresses.sort_unstable();
-        new.addresses.dedup();
-        new.addresses.truncate(ADDRESSES_KEPT);
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Destination, Entry, NamePattern, PortRange, Protocol, Scope, Target};
+use super::{Destination, Entry, NamePattern, PortRange, Ports, Protocol, Scope, Target};
 use super::{Mode, Refuse};
 
 /// Whether the operator allowed or denied a target at run time.
@@ -94,14 +94,14 @@ impl Policy {
             .collect()
     }
 
-    /// Those of the names that the operator denied.
+    /// Those of the names that the operator denied on every port: none of their addresses is opened by them.
     #[must_use]
     pub fn denied_names(&self) -> BTreeSet<String> {
         self.names()
             .into_iter()
             .filter(|name| {
                 self.denied().any(|target| match &target.destination {
-                    Destination::Name(pattern) => pattern.matches(name),
+                    Destination::Name(pattern) => target.ports == Ports::All && pattern.matches(name),
                     Destination::Network(_) => false,
                 })
             })

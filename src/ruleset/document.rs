@@ -16,7 +16,7 @@ use super::TABLE;
 use super::contents::Contents;
 use super::element::Element;
 use super::layout::{COUNTERS, Layout, chains, rules};
-use super::sets::{Kind, SetId};
+use super::sets::{Class, Kind, SetId};
 
 /// Bytes of netlink attributes that one transaction may take. A rootless process's send buffer holds about 425,000 on an
 /// ordinary system (`net.core.wmem_default`, doubled); past it libnftables says "Message too long". Half of that leaves
@@ -166,7 +166,12 @@ fn edit(from: &Layout, before: &Contents, to: &Layout, after: &Contents, rewrite
             ))));
         }
         let fresh = difference(&new, &old);
-        if !fresh.is_empty() {
+        let denies = matches!(set, SetId::Destinations(Class::Deny, ..));
+        if denies && !new.is_empty() {
+            // All of them each time: what an interrupted command desired and did not bring would never come otherwise, as
+            // it is no difference any more. What is there already passes.
+            additions.insert(*set, new);
+        } else if !fresh.is_empty() {
             additions.insert(*set, fresh);
         }
     }

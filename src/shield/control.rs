@@ -1,5 +1,6 @@
 //! Changing a running container: desired state and kernel from one to the other, or neither.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -40,13 +41,13 @@ impl Shield {
     fn grant(&self, bundle: &Bundle, action: Action, target: &Target) -> Result<Outcome, Error> {
         let lock = bundle.lock()?;
         let before = bundle.policy()?;
-        let running = running(bundle)?.ok_or_else(|| Error::NotRunning {
+        let running = own(running(bundle)?, &before).ok_or_else(|| Error::NotRunning {
             name: bundle.name().to_string(),
         })?;
         let resolved_before = bundle.resolved()?;
-        let resolved = with_name(action, target, &resolved_before)?;
         let mut after = before.clone();
         let mut policy = after.policy(Vec::new());
+        let denied_before = policy.denied_names();
         let grant = Grant {
             action,
             target: target.clone(),
@@ -56,6 +57,7 @@ impl Shield {
             after.grants.retain(|other| other.target != grant.target);
             after.grants.push(grant);
         }
+        let resolved = look_again(target, &resolved_before, &denied_before, &policy.denied_names())?;
         let still_denied_by = (action == Action::Allow)
             .then(|| policy.denied().find(|denied| covers(denied, target)).cloned())
             .flatten();
@@ -70,23 +72,19 @@ impl Shield {
         if action == Action::Allow && matches!(target.destination, Destination::Name(_)) {
             addresses.retain(|address| classify(*address) == Reach::Public);
         }
-        let name = bundle.name().as_ref();
-        if news {
-            let event = match action {
-                Action::Allow => audit::Action::Allowed,
-                Action::Deny => audit::Action::Denied,
-            };
-            let event = Event::new(name, event).dest(target.to_string());
-            bundle.log().append(&if addresses.is_empty() {
-                event
-            } else {
-                event.addresses(&addresses)
-            })?;
-        }
-        for note in &notes {
-            bundle
-                .log()
-                .append(&Event::new(name, audit::Action::Note).detail(note.to_string()))?;
+        let logged = tell(bundle, news.then_some(action), target, &addresses, &notes);
+        if let Err(error) = logged {
+            // What cannot be accounted for is not opened; what is closed stays closed.
+            if action == Action::Allow {
+                self.replace(
+                    bundle,
+                    &lock,
+                    &running,
+                    (&after, &resolved),
+                    (&before, &resolved_before),
+                )?;
+            }
+            return Err(error);
         }
         Ok(Outcome {
             addresses,
@@ -112,8 +110,13 @@ impl Shield {
         }
         let mut after = before.clone();
         let denied = desired.policy(Vec::new()).denied_names();
-        let shortfall = lookup::refresh(bundle, &lock, &mut after, &wanted, &denied, progress)?;
-        if let Some(running) = running(bundle)? {
+        let looked_up = lookup::refresh(bundle, &lock, &mut after, &wanted, &denied, progress);
+        if looked_up.is_err() {
+            // The table holds what was there before.
+            bundle.set_resolved(&lock, &before)?;
+        }
+        let shortfall = looked_up?;
+        if let Some(running) = own(running(bundle)?, &desired) {
             self.replace(bundle, &lock, &running, (&desired, &before), (&desired, &after))?;
         }
         Ok((wanted.len(), shortfall))
@@ -129,21 +132,23 @@ impl Shield {
         before: (&PolicyFile, &ResolvedFile),
         after: (&PolicyFile, &ResolvedFile),
     ) -> Result<Vec<Note>, Error> {
-        bundle.set_resolved(lock, after.1)?;
-        if before.0 != after.0 {
-            bundle.set_policy(lock, after.0)?;
-        }
-        let result = self.reshape(bundle, running, before, after);
+        let written = bundle
+            .set_resolved(lock, after.1)
+            .and_then(|()| bundle.set_policy(lock, after.0));
+        let result = written
+            .map_err(Error::from)
+            .and_then(|()| self.reshape(bundle, running, before, after));
         let denies = after
             .0
             .grants
             .iter()
             .any(|grant| grant.action == Action::Deny && !before.0.grants.contains(grant));
         if result.is_err() && !denies {
-            bundle.set_policy(lock, before.0)?;
-            bundle.set_resolved(lock, before.1)?;
-            // The kernel may hold part of what failed. The first error is the one to report.
+            // The kernel first, which may hold part of what failed; then both files, whatever becomes of either. The first
+            // error is the one to report.
             let _ = self.reshape(bundle, running, after, before);
+            let _ = bundle.set_policy(lock, before.0);
+            let _ = bundle.set_resolved(lock, before.1);
         }
         result
     }
@@ -196,31 +201,85 @@ fn edit(nft: &mut Nft, old: &Contents, wanted: &Layout, new: &Contents) -> Resul
     Ok(verify(nft, &to, new)?.first().map(ToString::to_string))
 }
 
-/// What was looked up, with a look at the name of a target. A denied name's addresses only grow.
-fn with_name(action: Action, target: &Target, before: &ResolvedFile) -> Result<ResolvedFile, Error> {
+/// The running container, if the policy is its own: between a launch with `--replace` and Podman's removal it is another's.
+fn own(running: Option<Running>, policy: &PolicyFile) -> Option<Running> {
+    running.filter(|_| policy.container_id.is_some())
+}
+
+/// What was looked up, with a new look at the name of the target and at the names that are denied no more: what was kept of
+/// those, however old, was for closing. A denied name's addresses only grow.
+fn look_again(
+    target: &Target,
+    before: &ResolvedFile,
+    denied_before: &BTreeSet<String>,
+    denied_after: &BTreeSet<String>,
+) -> Result<ResolvedFile, Error> {
+    let own = match &target.destination {
+        Destination::Name(pattern) => policy::resolvable(pattern),
+        Destination::Network(_) => None,
+    };
+    let mut names: BTreeSet<String> = denied_before.difference(denied_after).cloned().collect();
     let mut resolved = before.clone();
-    let Destination::Name(pattern) = &target.destination else {
+    resolved.names.retain(|name, _| !names.contains(name));
+    names.extend(own.clone());
+    if names.is_empty() {
         return Ok(resolved);
-    };
-    let Some(name) = policy::resolvable(pattern) else {
-        return Ok(resolved);
-    };
+    }
+    let names: Vec<String> = names.into_iter().collect();
     let mut found = ResolvedFile::default();
-    let shortfall = lookup::refresh_into(&mut found, std::slice::from_ref(&name), &mut |_, _| {})?;
-    let why = shortfall
-        .unreachable
-        .or_else(|| shortfall.unresolved.into_iter().next().map(|(_, why)| why));
-    match why {
-        // A name that had addresses keeps them; one that never had any can be neither opened nor closed.
-        Some(why) if !resolved.names.contains_key(&name) => return Err(Error::Unresolved { name, why }),
-        _ => {
-            resolved.names.extend(found.names);
-            if action == Action::Deny {
-                lookup::keep_old_addresses(&mut resolved, before, &name);
-            }
-        }
+    let shortfall = lookup::refresh_into(&mut found, &names, &mut |_, _| {})?;
+    resolved.names.extend(found.names);
+    let Some(name) = own else {
+        return Ok(resolved);
+    };
+    // A name that had addresses keeps them; one that never had any can be neither opened nor closed.
+    if !resolved.names.contains_key(&name) {
+        let why = shortfall.unreachable.or_else(|| {
+            shortfall
+                .unresolved
+                .into_iter()
+                .find(|(other, _)| *other == name)
+                .map(|(_, why)| why)
+        });
+        return Err(Error::Unresolved {
+            name,
+            why: why.unwrap_or_else(|| "no addresses".to_owned()),
+        });
+    }
+    if denied_after.contains(&name) {
+        lookup::keep_old_addresses(&mut resolved, before, &name);
     }
     Ok(resolved)
+}
+
+/// Writes down what was changed, if anything was, and what the operator should know about it.
+fn tell(
+    bundle: &Bundle,
+    changed: Option<Action>,
+    target: &Target,
+    addresses: &[IpAddr],
+    notes: &[Note],
+) -> Result<(), Error> {
+    let name = bundle.name().as_ref();
+    let change = changed.map(|action| {
+        let action = match action {
+            Action::Allow => audit::Action::Allowed,
+            Action::Deny => audit::Action::Denied,
+        };
+        let event = Event::new(name, action).dest(target.to_string());
+        if addresses.is_empty() {
+            event
+        } else {
+            event.addresses(addresses)
+        }
+    });
+    let notes = notes
+        .iter()
+        .map(|note| Event::new(name, audit::Action::Note).detail(note.to_string()));
+    for event in change.into_iter().chain(notes) {
+        bundle.log().append(&event)?;
+    }
+    Ok(())
 }
 
 fn addresses(target: &Target, resolved: &ResolvedFile) -> Vec<IpAddr> {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::{Progress, Shield};
 use crate::Error;
-use crate::bundle::{Bundle, PolicyFile, Settings, VERSION};
+use crate::bundle::{Bundle, PolicyFile, ResolvedFile, Settings, VERSION};
 use crate::lookup::{self, Shortfall};
 use crate::policy::{Action, ContainerName, Grant, Mode, ProfileName, PublishedPort, Target};
 
@@ -33,8 +33,10 @@ pub struct Prepared {
     pub profiles: Vec<ProfileName>,
     /// What did not resolve.
     pub shortfall: Shortfall,
-    /// The policy of the container that Podman is to remove first.
-    replaced: Option<PolicyFile>,
+    /// What was written for it.
+    desired: PolicyFile,
+    /// What the container that Podman is to remove first had.
+    replaced: Option<(PolicyFile, ResolvedFile)>,
 }
 
 impl Shield {
@@ -44,13 +46,16 @@ impl Shield {
         let bundle = Bundle::open_or_make(&self.paths.state, name)?;
         let lock = bundle.lock()?;
         let mut replaced = None;
+        let mut replaces = None;
         if bundle.has_policy() {
             let before = bundle.policy()?;
+            // A launch that was interrupted leaves its predecessor's container, which is still none of this policy's.
+            replaces = before.container_id.clone().or_else(|| before.replaces.clone());
             if exists(&before) {
                 if !request.replace {
                     return Err(Error::Exists { name: name.to_string() });
                 }
-                replaced = Some(before);
+                replaced = Some((before, bundle.resolved()?));
             }
         }
         let mut protected = request.protected.clone();
@@ -76,7 +81,7 @@ impl Shield {
             settings: Settings {
                 refuse: self.config.refuse,
             },
-            replaces: replaced.as_ref().and_then(|before| before.container_id.clone()),
+            replaces,
             protected,
         };
         let mut resolved = bundle.resolved()?;
@@ -94,20 +99,21 @@ impl Shield {
             bundle,
             profiles,
             shortfall,
+            desired,
             replaced,
         })
     }
 
     /// Gives a container that Podman was to replace, and did not, its policy back.
     pub fn give_back(&self, prepared: &Prepared) -> Result<(), Error> {
-        let Some(before) = prepared.replaced.as_ref().filter(|before| exists(before)) else {
+        let Some((policy, resolved)) = prepared.replaced.as_ref().filter(|(policy, _)| exists(policy)) else {
             return Ok(());
         };
         let lock = prepared.bundle.lock()?;
-        let now = prepared.bundle.policy()?;
-        // Only if nobody has taken the new policy: it is as it was written.
-        if now.container_id.is_none() && now.replaces == before.container_id {
-            prepared.bundle.set_policy(&lock, before)?;
+        // Only if nobody has taken or changed what was written.
+        if prepared.bundle.policy()? == prepared.desired {
+            prepared.bundle.set_resolved(&lock, resolved)?;
+            prepared.bundle.set_policy(&lock, policy)?;
         }
         Ok(())
     }

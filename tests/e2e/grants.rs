@@ -18,6 +18,7 @@ tests![
     denied_ports_are_refused_and_other_ports_go_on,
     a_denial_beats_what_is_allowed_and_allowing_the_same_lifts_it,
     a_denied_name_leaves_an_address_that_another_listed_name_holds,
+    a_denial_stops_a_connection_that_is_open,
     the_12_digit_and_the_full_id_serve_like_the_name,
     the_same_change_twice_is_one_change,
     eight_changes_at_once_are_all_made,
@@ -230,6 +231,47 @@ fn a_denied_name_leaves_an_address_that_another_listed_name_holds() {
     container.is_refused(&web(&["203.0.113.12", "2001:db8::12"]));
     container.verb("allow", &["=example.com"]).ok();
     container.reaches(&web(&["203.0.113.12", "2001:db8::12"]));
+    container.is("up");
+}
+
+/// Reads a stream that never ends, and says when it flows and when no more of it comes.
+const READER: &str = "
+import socket, sys
+s = socket.create_connection((sys.argv[1], 7778))
+count = 0
+while count < 1 << 20:
+    count += len(s.recv(65536))
+print('flowing', flush=True)
+s.settimeout(3)
+try:
+    while s.recv(65536):
+        pass
+    print('ended', flush=True)
+except TimeoutError:
+    print('quiet', flush=True)
+except OSError as error:
+    print('ended', flush=True)
+";
+
+fn a_denial_stops_a_connection_that_is_open() {
+    let user = User::shared();
+    let container = Container::start(&user, "deny-open", ONE_OF_EACH, &[]);
+    for (address, denied) in [
+        ("203.0.113.10", "203.0.113.10"),
+        ("2001:db8::10", "2001:db8::10"),
+        ("203.0.113.20", "203.0.113.20:7778/tcp"),
+        ("2001:db8:1::10", "2001:db8:1::/64"),
+    ] {
+        let mut reader = user.start(&["podman", "exec", "deny-open", "python3", "-I", "-c", READER, address]);
+        reader.wait_for_line("flowing");
+        container.verb("deny", &[denied]).ok();
+        // An endless stream comes to an end only if something ends it.
+        let output = reader.end().ok();
+        assert!(
+            ["flowing\nquiet", "flowing\nended"].contains(&output.text()),
+            "{output:#?}"
+        );
+    }
     container.is("up");
 }
 

@@ -1,6 +1,9 @@
 //! Networks and runtimes other than the default: published ports, runc, user namespaces, pods.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 
 use crate::command::{Output, root, wait_until};
 use crate::lab::{Container, IMAGE};
@@ -12,6 +15,7 @@ use crate::user::{FreshUser, User};
 tests![
     a_published_port_answers_from_outside_and_another_one_does_not,
     a_published_port_leads_nowhere_else,
+    a_connection_that_comes_in_to_a_port_that_was_not_published_is_dropped,
     runc_shields_refuses_and_restarts_like_crun,
     a_container_with_keep_id_is_shielded,
     a_program_that_is_not_root_is_shielded,
@@ -141,6 +145,63 @@ fn a_published_port_leads_nowhere_else() {
         assert!(["111", "98"].contains(&found), "{answer}");
     }
     assert!(answer.trim_end().ends_with("111 111"), "{answer}");
+    container.is("up");
+}
+
+/// Has slirp4netns forward a port of the host, as `podman` has it do for published ones.
+fn forward(container: &Container, from: u16, to: u16) {
+    let runtime = std::env::var("LAB_RUNTIME_DIR").unwrap();
+    let mut api = UnixStream::connect(format!("{runtime}/libpod/tmp/{}.net", container.id())).unwrap();
+    let request = format!(
+        r#"{{"execute":"add_hostfwd","arguments":{{"proto":"tcp","host_addr":"127.0.0.1","host_port":{from},"guest_port":{to}}}}}"#
+    );
+    api.write_all(request.as_bytes()).unwrap();
+    api.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    api.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\"id\""), "{answer}");
+}
+
+fn a_connection_that_comes_in_to_a_port_that_was_not_published_is_dropped() {
+    let user = User::shared();
+    user.profile("incoming", "203.0.113.10\n2001:db8::10\n10.0.2.0/24\n");
+    let network = "slirp4netns:port_handler=slirp4netns";
+    let serve = [
+        "-d",
+        "--stop-signal",
+        "KILL",
+        "--network",
+        network,
+        "-p",
+        "127.0.0.1:18120:80",
+    ];
+    let program = [IMAGE, "sh", "-c", SERVER];
+    let open = Container::named(&user, "incoming-proof");
+    let plain = ["podman", "run", "--name", "incoming-proof"];
+    user.run(&[&plain, &serve[..], &program].concat()).ok();
+    forward(&open, 18121, 81);
+    wait_until("without a shield it comes in", || {
+        (page(18121).text() == "page").then_some(())
+    });
+    open.remove();
+
+    let container = Container::named(&user, "incoming");
+    user.shield(
+        &[
+            &["run", "incoming", "--profiles", "incoming", "--"],
+            &serve[..],
+            &program,
+        ]
+        .concat(),
+    )
+    .ok();
+    forward(&container, 18121, 81);
+    wait_until("the published port answers", || {
+        (page(18120).text() == "page").then_some(())
+    });
+    let refused = root(&["curl", "-s", "--max-time", "3", "http://127.0.0.1:18121/index.html"]);
+    assert_ne!(refused.code, 0, "{refused:#?}");
+    assert_eq!(refused.out, "");
     container.is("up");
 }
 

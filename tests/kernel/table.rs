@@ -17,6 +17,7 @@ pub const TESTS: &[super::Test] = &[
     ("overlapping_targets_are_accepted", overlapping_targets),
     ("a_change_is_made_in_place_and_reads_back", changes_in_place),
     ("changing_nothing_takes_no_transaction", nothing_to_change),
+    ("a_denial_that_never_arrived_comes_with_the_next_change", lost_denial),
     ("a_deleted_rule_is_named", deleted_rule),
     ("an_added_rule_is_named", added_rule),
     ("a_changed_policy_of_a_chain_is_named", changed_chain),
@@ -257,10 +258,34 @@ fn changes_in_place() {
 }
 
 fn nothing_to_change() {
-    let (policy, addresses) = rich();
+    let (mut policy, addresses) = rich();
+    policy.grants.retain(|grant| grant.action == Action::Allow);
     let contents = compile(&policy, &addresses);
     let layout = layout(&policy, &contents);
     assert!(change(&layout, &contents, &layout, &contents).is_empty());
+}
+
+/// A command that was killed between desired state and kernel leaves a denial that is no difference any more.
+fn lost_denial() {
+    let mut nft = Nft::new().unwrap();
+    let mut policy = policy(&["203.0.113.0/24", "2001:db8::/48"]);
+    let (from, _) = apply(&mut nft, &policy, &Addresses::new());
+    for target in [
+        "203.0.113.10",
+        "2001:db8::10",
+        "203.0.113.128/25",
+        "2001:db8:0:7::/64",
+        "203.0.113.11:80",
+    ] {
+        deny(&mut policy, target);
+    }
+    let contents = compile(&policy, &Addresses::new());
+    let mut to = layout(&policy, &contents);
+    to.sets.extend(from.sets.iter().copied());
+    for document in change(&from, &contents, &to, &contents) {
+        nft.apply(&document).unwrap();
+    }
+    agrees(&mut nft, &to, &contents);
 }
 
 fn nft_command(words: &str) {
