@@ -17,6 +17,7 @@ mod adversary;
 mod bundle;
 mod command;
 mod confinement;
+mod denials;
 mod forged_input;
 mod grants;
 mod inspect;
@@ -31,6 +32,7 @@ mod reach;
 mod refusal;
 mod refused_flags;
 mod refused_mounts;
+mod reports;
 mod restart;
 mod scale;
 mod seal;
@@ -63,6 +65,7 @@ fn tests() -> Vec<Test> {
         adversary::TESTS,
         bundle::TESTS,
         confinement::TESTS,
+        denials::TESTS,
         forged_input::TESTS,
         grants::TESTS,
         inspect::TESTS,
@@ -71,6 +74,7 @@ fn tests() -> Vec<Test> {
         reach::TESTS,
         refused_flags::TESTS,
         refused_mounts::TESTS,
+        reports::TESTS,
         restart::TESTS,
         usage::TESTS,
     ]
