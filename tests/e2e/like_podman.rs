@@ -200,7 +200,9 @@ fn on_a_terminal_it_is_an_interactive_shell() {
 fn the_terminal_sends_signals_and_its_size() {
     User::shared().profile("plain", "");
     let _guard = Container::named(&User::shared(), "terminal-signal");
-    let program = "trap \"echo int; exit 5\" INT; stty size; echo ready; while :; do sleep 0.05; done";
+    // Podman sets the size a moment after the start.
+    let program =
+        "trap \"echo int; exit 5\" INT; until stty size; do sleep 0.05; done; echo ready; while :; do sleep 0.05; done";
     let run = format!("terok-shield run terminal-signal --profiles plain -- --rm {IMAGE} sh -c '{program}'");
     let line = format!("stty rows 33 cols 77; exec as-user {run}");
     let mut shell = Running::start_open(&["script", "-qec", &line, "/dev/null"]);

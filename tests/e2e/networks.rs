@@ -289,8 +289,8 @@ fn a_container_with_keep_id_is_shielded() {
     let attempt = Attempt::new(&user, "keep-id-cap", &["--userns", "keep-id", "--cap-add", "NET_ADMIN"]);
     attempt.works_unshielded();
     attempt.is_refused(Way::PreparedWithoutSeal, "CAP_NET_ADMIN");
-    let home = format!("{}:/x", user.home.display());
-    let attempt = Attempt::new(&user, "keep-id-home", &["--userns", "keep-id", "-v", &home]);
+    let state = format!("{}:/x", user.state().display());
+    let attempt = Attempt::new(&user, "keep-id-state", &["--userns", "keep-id", "-v", &state]);
     attempt.works_unshielded();
     attempt.is_refused(Way::Run, "shows the container");
 }

@@ -1,4 +1,7 @@
 //! Mounts by which a container would reach what protects it.
+//!
+//! A container that sees a whole home keeps podman's mounts of all other containers there busy: whoever mounts one does so
+//! as a user of his own.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
@@ -8,7 +11,7 @@ use std::path::Path;
 use crate::command::root;
 use crate::lab::{Container, IMAGE, Scratch};
 use crate::refusal::{Attempt, Way};
-use crate::user::User;
+use crate::user::{FreshUser, User};
 
 tests![
     what_protects_a_container_cannot_be_mounted_into_it_in_any_way,
@@ -64,8 +67,10 @@ fn is_overlay_of_home(user: &User, flags: &[&str]) -> bool {
 }
 
 fn what_protects_a_container_cannot_be_mounted_into_it_in_any_way() {
-    let user = User::shared();
-    let runtime = std::env::var("LAB_RUNTIME_DIR").unwrap();
+    let user = FreshUser::with_hooks();
+    // What is to be mounted has to be there.
+    user.prepare("first", "");
+    let runtime = format!("/run/user/{}", user.uid);
     for (name, path) in [
         ("mount-state", user.state()),
         ("mount-config", user.config()),
@@ -79,13 +84,13 @@ fn what_protects_a_container_cannot_be_mounted_into_it_in_any_way() {
 }
 
 fn a_file_of_what_protects_a_container_cannot_be_mounted_either() {
-    let user = User::shared();
-    user.profile("mount-file", "");
+    let user = FreshUser::with_hooks();
+    let _neighbour = Container::start(&user, "neighbour", "", &[]);
     for (name, path) in [
         ("mount-above", Path::new("/home").to_owned()),
-        ("mount-bundle", user.bundle("bystander")),
-        ("mount-policy", user.bundle("bystander").join("policy.json")),
-        ("mount-profile", user.config().join("profiles/mount-file.txt")),
+        ("mount-bundle", user.bundle("neighbour")),
+        ("mount-policy", user.bundle("neighbour").join("policy.json")),
+        ("mount-profile", user.config().join("profiles/neighbour.txt")),
         ("mount-conf", user.containers_conf()),
         (
             "mount-storage",
@@ -106,7 +111,7 @@ fn a_file_of_what_protects_a_container_cannot_be_mounted_either() {
 }
 
 fn a_socket_of_podman_cannot_be_mounted() {
-    let user = User::shared();
+    let user = FreshUser::with_hooks();
     let runtime = Path::new("/run/user").join(user.uid.to_string());
     for (name, path) in [
         ("mount-socket", runtime.join("podman/podman.sock")),
@@ -135,7 +140,7 @@ fn a_socket_of_podman_cannot_be_mounted() {
 }
 
 fn a_named_volume_that_is_a_bind_mount_is_seen_through() {
-    let user = User::shared();
+    let user = FreshUser::with_hooks();
     // Other file systems are mounted below the home, and without `r` the kernel would not let a user bind it.
     for (name, device, how) in [
         ("volume-home", user.home.clone(), "o=rbind"),
@@ -166,7 +171,7 @@ fn a_named_volume_that_is_a_bind_mount_is_seen_through() {
 }
 
 fn the_mounts_of_another_container_are_looked_at_too() {
-    let user = User::shared();
+    let user = FreshUser::with_hooks();
     let _other = Container::unshielded(&user, "mounts-other", &["-v", &format!("{}:/x", user.home.display())]);
     let attempt = Attempt::new(&user, "mounts-from", &["--volumes-from", "mounts-other"]);
     attempt.works_unshielded();
