@@ -9,17 +9,20 @@ BINARY = $(TARGET)/release/terok-shield
 # A cargo that is new enough, wherever it is.
 CARGO = tests/with-rust cargo
 
-.PHONY: help build test lint fmt demo bench schemas install uninstall clean
+.PHONY: help build test test-debian13 lint fmt demo bench schemas install uninstall clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
-		printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 build: ## the release binary, target/release/terok-shield
 	$(CARGO) build --release --locked
 
 test: ## scripts, formatting, lints, all tests; as root it installs what it needs
 	@tests/with-rust --setup tests/check
+
+test-debian13: ## the tests with containers on a Debian 13 (podman 5, pasta), which it makes with debootstrap; as root
+	@tests/with-rust --setup tests/debian13
 
 lint: ## the same without the tests
 	@tests/with-rust tests/check lint
