@@ -174,4 +174,6 @@ pub struct RunningFile {
     pub net_namespace: NamespaceId,
     /// Resolvers that Podman chose for it, read before its program ran.
     pub upstreams: Vec<IpAddr>,
+    /// Why there are none, where Podman was to name them after the hook.
+    pub dns_closed: Option<String>,
 }

@@ -80,12 +80,22 @@ pub(super) fn status(args: &args::Status) -> Result<u8> {
         }
         return Ok(Exit::Failed as u8);
     }
+    if let State::Mode(_) = &state
+        && let Some(why) = dns_closed(&bundle)
+    {
+        warn(&format!("{}: DNS is closed: {why}", bundle.name()));
+    }
     if state == State::Inactive
         && let Some(refusal) = bundle::refusal(&shield.paths.state, bundle.name())
     {
         warn(&format!("{}: its last start was refused: {refusal}", bundle.name()));
     }
     Ok(Exit::Done as u8)
+}
+
+/// Why a running container's resolvers are not known, where Podman was to name them after the hook.
+fn dns_closed(bundle: &Bundle) -> Option<String> {
+    bundle.running().ok().flatten()?.dns_closed
 }
 
 fn status_json(shield: &Shield, bundle: &Bundle, state: &State) -> Value {
@@ -97,6 +107,7 @@ fn status_json(shield: &Shield, bundle: &Bundle, state: &State) -> Value {
         "container": bundle.name().to_string(),
         "state": state.to_string(),
         "reasons": reasons,
+        "dns_closed": matches!(state, State::Mode(_)).then(|| dns_closed(bundle)).flatten(),
         "last_refusal": bundle::refusal(&shield.paths.state, bundle.name()),
     })
 }

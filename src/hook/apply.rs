@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::resolvers::{self, Resolvers};
 use super::{Refusal, Subject, Surroundings, guard, mounts, oci, surroundings};
 use crate::audit::{Action, Event};
 use crate::bundle::{Bundle, Lock, PolicyFile, RunningFile, VERSION};
@@ -45,8 +46,9 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let desired = claim(&bundle, &lock, &state)?;
     let protected = surroundings.protected(&state.bundle, &desired.protected)?;
     mounts::check(&spec, pid, &state.id, &protected)?;
-    let upstreams = upstreams(&spec, &state.id)?;
-    if upstreams.is_empty() {
+    let resolvers = Resolvers::of(&spec, &state.id)?;
+    let upstreams = resolvers.known();
+    if upstreams.is_empty() && !matches!(resolvers, Resolvers::Later(_)) {
         bundle.log().append(
             &Event::new(name.as_ref(), Action::Note)
                 .detail("Podman chose no resolver outside the container: DNS is closed"),
@@ -61,6 +63,7 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         start_time: process.start_time()?,
         net_namespace: namespace.id(),
         upstreams: Vec::new(),
+        dns_closed: None,
     };
     let mode = policy.mode;
     let enforced = enforce(&namespace, policy, &addresses)?;
@@ -69,13 +72,17 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
             .log()
             .append(&Event::new(name.as_ref(), Action::Note).detail(note.to_string()))?;
     }
-    bundle.set_running(
-        &lock,
-        &RunningFile {
-            upstreams: enforced.upstreams,
-            ..running
-        },
-    )?;
+    // A table that was there already keeps the resolvers that it has, or has not: by now the container had its file.
+    let awaited = match resolvers {
+        Resolvers::Later(file) if enforced.fresh => Some(file),
+        _ => None,
+    };
+    let running = RunningFile {
+        upstreams: enforced.upstreams,
+        dns_closed: awaited.as_ref().map(|_| resolvers::AWAITED.to_owned()),
+        ..running
+    };
+    bundle.set_running(&lock, &running)?;
     if !process.is_alive() {
         bundle.forget_running(&lock)?;
         return Err(Refusal::new(format!("the container's first process {pid} is gone")));
@@ -84,6 +91,12 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     bundle.log().append(
         &Event::new(name.as_ref(), Action::Setup).detail(format!("{mode} profiles={}", desired.profiles.join(","))),
     )?;
+    drop(lock);
+    if let Some(file) = awaited
+        && let Err(error) = resolvers::wait_for_them(&bundle, &process, &running, &file)
+    {
+        resolvers::note_closed(&bundle, &running, &error.to_string());
+    }
     Ok(())
 }
 
@@ -115,31 +128,6 @@ fn claim(bundle: &Bundle, lock: &Lock, state: &oci::State) -> Result<PolicyFile,
     Ok(desired)
 }
 
-/// Resolvers that Podman chose for the container. Its own addresses are none. Only the file that Podman made for this
-/// start is asked: one that the operator mounts in its place may have been written by the container since.
-fn upstreams(spec: &oci::Spec, id: &str) -> Result<Vec<IpAddr>, Refusal> {
-    let Some(mount) = spec
-        .mounts
-        .iter()
-        .find(|mount| mount.destination == Path::new("/etc/resolv.conf"))
-    else {
-        return Ok(Vec::new());
-    };
-    if !mounts::is_own_userdata(&mount.source, id) {
-        return Ok(Vec::new());
-    }
-    let text = super::read_file(&mount.source, super::Owner::Any, 64 * 1024)?;
-    let mut servers: Vec<IpAddr> = crate::dns::servers_from(&String::from_utf8_lossy(&text), |address| {
-        !address.is_loopback() && !address.is_unspecified()
-    })
-    .into_iter()
-    .map(|server| server.ip())
-    .collect();
-    servers.sort_unstable();
-    servers.dedup();
-    Ok(servers)
-}
-
 /// Addresses of the policy's names: those looked up before, and a new look for those that are too old. What does not
 /// resolve stays closed.
 fn addresses(bundle: &Bundle, lock: &Lock, policy: &Policy) -> Result<Addresses, Refusal> {
@@ -158,6 +146,8 @@ fn addresses(bundle: &Bundle, lock: &Lock, policy: &Policy) -> Result<Addresses,
 
 /// What is in force.
 struct Enforced {
+    /// Whether the table is a new one.
+    fresh: bool,
     upstreams: Vec<IpAddr>,
     notes: BTreeSet<Note>,
 }
@@ -172,6 +162,7 @@ fn enforce(namespace: &NetNamespace, mut policy: Policy, addresses: &Addresses) 
     let documents = create(&layout, &contents);
     namespace.enter()?;
     let mut nft = Nft::new()?;
+    let mut fresh = true;
     if let Err(error) = apply(&mut nft, &documents) {
         let live = snapshot(&mut nft, Detail::Full)?;
         if !live.is_present() {
@@ -182,6 +173,7 @@ fn enforce(namespace: &NetNamespace, mut policy: Policy, addresses: &Addresses) 
             .ok_or_else(|| Refusal::new("the network namespace holds a table of our name that is not ours"))?;
         let before = live.contents();
         policy.upstreams = before.upstreams();
+        fresh = false;
         (layout, contents) = meant(&policy, addresses);
         // Sets that were needed once stay.
         layout.sets.extend(from.sets.iter().copied());
@@ -192,6 +184,7 @@ fn enforce(namespace: &NetNamespace, mut policy: Policy, addresses: &Addresses) 
     std::mem::forget(nft);
     match drift.first() {
         None => Ok(Enforced {
+            fresh,
             upstreams: policy.upstreams,
             notes: contents.notes,
         }),
@@ -199,7 +192,7 @@ fn enforce(namespace: &NetNamespace, mut policy: Policy, addresses: &Addresses) 
     }
 }
 
-fn meant(policy: &Policy, addresses: &Addresses) -> (Layout, Contents) {
+pub(super) fn meant(policy: &Policy, addresses: &Addresses) -> (Layout, Contents) {
     let contents = compile(policy, addresses);
     let layout = Layout {
         mode: policy.mode,
@@ -209,7 +202,7 @@ fn meant(policy: &Policy, addresses: &Addresses) -> (Layout, Contents) {
     (layout, contents)
 }
 
-fn apply(nft: &mut Nft, documents: &[String]) -> Result<(), Refusal> {
+pub(super) fn apply(nft: &mut Nft, documents: &[String]) -> Result<(), Refusal> {
     for document in documents {
         nft.apply(document)?;
     }

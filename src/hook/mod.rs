@@ -12,6 +12,7 @@ mod mounts;
 mod oci;
 mod poststop;
 mod precreate;
+mod resolvers;
 mod surroundings;
 
 use std::fs::File;

@@ -92,7 +92,7 @@ where
 }
 
 /// Whoever reads our caller's output to its end must not wait for the child.
-fn release_standard_streams() {
+pub(super) fn release_standard_streams() {
     let Ok(null) = File::options().read(true).write(true).open("/dev/null") else {
         return;
     };

@@ -7,12 +7,16 @@
 #![allow(unsafe_code)]
 
 mod child;
+mod held;
+mod leftover;
 mod namespace;
 mod nft;
 mod process;
 mod spawn;
 
 pub use child::in_child;
+pub use held::{Edge, Held};
+pub use leftover::{Ready, leave_behind};
 pub use namespace::{NamespaceId, NetNamespace};
 pub use nft::{Detail, Nft};
 pub use process::{Process, boot_id, parent_pid};
