@@ -61,7 +61,7 @@ fn the_program_can_neither_read_nor_change_the_table() {
         "nft add element inet terok_shield allow_addr_v4 '{ 203.0.113.11 }'",
         "nft add table inet mine",
         "ip route add 203.0.113.0/24 dev lo",
-        "ip link set tap0 down",
+        "ip link set $(ls /sys/class/net | grep -vx lo) down",
     ] {
         let output = container.sh(attack);
         assert_ne!(output.code, 0, "{output:#?}");

@@ -197,7 +197,7 @@ fn whatever_is_changed_in_the_table_by_hand_is_named_and_an_error() {
         for line in status.err.lines() {
             assert!(line.starts_with("terok-shield: drift: "), "{line}");
         }
-        container.user.podman(&["restart", "drift"]).ok();
+        container.restart();
     }
     container.is("up");
 }

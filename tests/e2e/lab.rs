@@ -16,11 +16,30 @@ pub const PROGRAM: &str = "/usr/local/bin/terok-shield";
 /// The image of all containers.
 pub const IMAGE: &str = "localhost/lab";
 /// Programs that live as long as a container, or shorter.
-pub const WITH_A_CONTAINER: [&str; 6] = ["terok-shield", "conmon", "crun", "runc", "slirp4netns", "rootlessport"];
+pub const WITH_A_CONTAINER: [&str; 9] = [
+    "terok-shield",
+    "conmon",
+    "crun",
+    "runc",
+    "slirp4netns",
+    "rootlessport",
+    "pasta",
+    "pasta.avx2",
+    "aardvark-dns",
+];
 
 /// The tar that the image was made from.
 pub fn image_tar() -> String {
     std::env::var("LAB_IMAGE_TAR").unwrap()
+}
+
+/// Whether podman is one of those that make rootless networks by pasta (5 and later).
+pub fn by_pasta() -> bool {
+    static MAJOR: OnceLock<u32> = OnceLock::new();
+    *MAJOR.get_or_init(|| {
+        let version = root(&["podman", "version", "--format", "{{.Client.Version}}"]).ok();
+        version.text().split('.').next().unwrap().parse().unwrap()
+    }) >= 5
 }
 
 static BYSTANDER: OnceLock<Container> = OnceLock::new();
@@ -132,6 +151,39 @@ impl Container {
     #[track_caller]
     pub fn pid(&self) -> String {
         self.inspect("{{.State.Pid}}")
+    }
+
+    /// The global addresses of its interface.
+    #[track_caller]
+    pub fn own_addresses(&self) -> Vec<String> {
+        let listing = self.sh("ip -o address show scope global").ok();
+        listing
+            .out
+            .lines()
+            .map(|line| {
+                line.split_whitespace()
+                    .nth(3)
+                    .unwrap()
+                    .split('/')
+                    .next()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect()
+    }
+
+    /// Stops it and starts it again.
+    #[track_caller]
+    pub fn restart(&self) {
+        // Podman 5 does not wait for the end of pasta, which holds the published ports; without a shield it's the same.
+        wait_until("a restart with free ports", || {
+            let output = self.user.podman(&["restart", "--time", "0", &self.name]);
+            if output.err.contains("Address already in use") {
+                return None;
+            }
+            output.ok();
+            Some(())
+        });
     }
 
     /// Runs a command as root of the laboratory in its network namespace.

@@ -33,6 +33,7 @@ mod refusal;
 mod refused_flags;
 mod refused_mounts;
 mod reports;
+mod resolvers;
 mod restart;
 mod scale;
 mod seal;
@@ -75,6 +76,7 @@ fn tests() -> Vec<Test> {
         refused_flags::TESTS,
         refused_mounts::TESTS,
         reports::TESTS,
+        resolvers::TESTS,
         restart::TESTS,
         usage::TESTS,
     ]

@@ -1,7 +1,7 @@
 //! What a profile opens, and that it opens nothing else.
 
 use crate::lab::{Container, bystander};
-use crate::probe::{PROVED, Probe, SERVICES, at, everything, web};
+use crate::probe::{PROVED, SERVICES, at, everything, web};
 use crate::user::User;
 
 tests![
@@ -225,7 +225,11 @@ fn an_empty_profile_refuses_everything() {
 
 fn loopback_and_own_addresses_work_inside() {
     let container = Container::start(&User::shared(), "reach-self", "", &[]);
-    let serve = "for a in 127.0.0.1 ::1 10.0.2.100; do python3 -I -c \"$SERVE\" $a & done; wait";
+    let mut addresses = vec!["127.0.0.1".to_owned(), "::1".to_owned()];
+    addresses.extend(container.own_addresses());
+    let (v4, v6): (Vec<&String>, Vec<&String>) = addresses.iter().partition(|address| address.contains('.'));
+    assert!(v4.len() > 1 && v6.len() > 1, "{addresses:?}");
+    let serve = "for a in $ADDRESSES; do python3 -I -c \"$SERVE\" $a & done; wait";
     let program = "import socket, sys\n\
         v6 = ':' in sys.argv[1]\n\
         s = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET)\n\
@@ -238,16 +242,18 @@ fn loopback_and_own_addresses_work_inside() {
         "exec",
         "-e",
         &format!("SERVE={program}"),
+        "-e",
+        &format!("ADDRESSES={}", addresses.join(" ")),
         &container.name,
         "sh",
         "-c",
         serve,
     ]);
-    for _ in 0..3 {
+    for _ in &addresses {
         server.wait_for_line("ready");
     }
-    let own: Vec<Probe> = at(&["127.0.0.1", "::1", "10.0.2.100"], &[("tcp", 7777)]);
-    container.reaches(&own);
+    let own: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    container.reaches(&at(&own, &[("tcp", 7777)]));
 }
 
 fn two_profiles_open_what_either_lists() {
