@@ -26,6 +26,8 @@ pub(super) fn hook_sets() -> [HookSet; 2] {
 pub(super) fn ensure_hooks() -> Result<Vec<PathBuf>> {
     let program = program()?;
     let sets = hook_sets();
+    let conf = ConfPaths::from_env(&home(), nix::unistd::geteuid().as_raw(), |name| std::env::var_os(name));
+    conf.screen_network().map_err(Error::from)?;
     if serving(&sets, &program).is_err() {
         let mine = &sets[usize::from(nix::unistd::geteuid().is_root())];
         let report = mine.install(&program).map_err(Error::from)?;
@@ -47,7 +49,6 @@ pub(super) fn ensure_hooks() -> Result<Vec<PathBuf>> {
             not_ready,
         )
     })?;
-    let conf = ConfPaths::from_env(&home(), nix::unistd::geteuid().as_raw(), |name| std::env::var_os(name));
     let mut places: Vec<PathBuf> = set.dirs().map(Path::to_owned).to_vec();
     places.push(conf.user_target().to_owned());
     places.extend(

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::resolvers::{self, Resolvers};
-use super::{Refusal, Subject, Surroundings, guard, mounts, oci, surroundings};
+use super::{Refusal, Subject, Surroundings, guard, late, mounts, oci, pasta, surroundings};
 use crate::audit::{Action, Event};
 use crate::bundle::{Bundle, Lock, PolicyFile, RunningFile, VERSION};
 use crate::kernel::{self, Detail, NetNamespace, Nft, Process};
@@ -40,6 +40,7 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         return Err(Refusal::new("the container has no network namespace of its own"));
     }
     surroundings::alone(pid, &namespace)?;
+    pasta::check(namespace.id())?;
 
     let bundle = Bundle::open(&surroundings.state_dir, &name)?;
     let lock = bundle.lock()?;
@@ -73,13 +74,16 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
             .append(&Event::new(name.as_ref(), Action::Note).detail(note.to_string()))?;
     }
     // A table that was there already keeps the resolvers that it has, or has not: by now the container had its file.
-    let awaited = match resolvers {
-        Resolvers::Later(file) if enforced.fresh => Some(file),
-        _ => None,
+    let late = late::Late {
+        resolvers: match resolvers {
+            Resolvers::Later(file) if enforced.fresh => Some(file),
+            _ => None,
+        },
+        network: !late::network_is_there(),
     };
     let running = RunningFile {
         upstreams: enforced.upstreams,
-        dns_closed: awaited.as_ref().map(|_| resolvers::AWAITED.to_owned()),
+        dns_closed: late.resolvers.as_ref().map(|_| resolvers::AWAITED.to_owned()),
         ..running
     };
     bundle.set_running(&lock, &running)?;
@@ -92,9 +96,13 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         &Event::new(name.as_ref(), Action::Setup).detail(format!("{mode} profiles={}", desired.profiles.join(","))),
     )?;
     drop(lock);
-    if let Some(file) = awaited
-        && let Err(error) = resolvers::wait_for_them(&bundle, &process, &running, &file)
+    if !late.is_nothing()
+        && let Err(error) = late.wait(about, &bundle, &process, &running)
     {
+        // A network that nobody looks at may be anything.
+        if late.network {
+            return Err(error.into());
+        }
         resolvers::note_closed(&bundle, &running, &error.to_string());
     }
     Ok(())

@@ -7,9 +7,11 @@
 
 mod apply;
 mod guard;
+mod late;
 mod mountinfo;
 mod mounts;
 mod oci;
+mod pasta;
 mod poststop;
 mod precreate;
 mod resolvers;

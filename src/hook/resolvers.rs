@@ -1,25 +1,19 @@
 //! The resolvers that Podman chose for a container, from the `resolv.conf` that it will see.
 //!
 //! Podman 5 leaves that file empty while hooks run and fills it a moment before the program starts. The program can write
-//! it too, so what is read later than that is worth nothing. A process that the hook leaves behind holds the container's
-//! first process at the edge of its program, reads, opens, and lets it go.
+//! it too, so what is read later than that is worth nothing: `late` sees to it that it is read in time.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use super::apply::{apply, meant};
 use super::{Refusal, mounts, oci};
 use crate::audit::{Action, Event};
 use crate::bundle::{Bundle, RunningFile};
-use crate::kernel::{Detail, Edge, Held, KernelError, Nft, Process, leave_behind};
+use crate::kernel::{Detail, Nft};
 use crate::ruleset::change;
 use crate::shield::live::{snapshot, verify};
 
-/// How long a created container may wait for its start (`podman init`) and still get resolvers that are named only then.
-const WAIT: Duration = Duration::from_secs(60);
-/// How long the process that waits may live, whatever it hangs in.
-const LIFE: Duration = Duration::from_secs(75);
 /// Said while they are waited for.
 pub(super) const AWAITED: &str = "Podman has not named the resolvers yet";
 
@@ -77,34 +71,9 @@ fn servers(text: &[u8]) -> Vec<IpAddr> {
     servers
 }
 
-/// Leaves a process behind that opens the resolvers when Podman has named them, and before the program runs. We are in
-/// the container's network namespace, and hold no lock.
-pub(super) fn wait_for_them(
-    bundle: &Bundle,
-    process: &Process,
-    running: &RunningFile,
-    file: &Path,
-) -> Result<(), KernelError> {
-    leave_behind(LIFE, |ready| {
-        let held = match Held::take(process) {
-            Ok(held) => held,
-            Err(error) => return ready.no(&error),
-        };
-        ready.yes();
-        let opened = match held.until_program(Instant::now() + WAIT) {
-            Ok(Edge::Ended) => return,
-            // Podman's writing is over if the program is loaded, or if nothing happened for so long.
-            Ok(Edge::Program | Edge::Runtime) => open(bundle, running, file),
-            Err(error) => Err(error.into()),
-        };
-        if let Err(refusal) = opened {
-            note_closed(bundle, running, &refusal.to_string());
-        }
-        held.release();
-    })
-}
-
-fn open(bundle: &Bundle, running: &RunningFile, file: &Path) -> Result<(), Refusal> {
+/// Opens those that are named by now: for whoever keeps the program from running. We are in the container's network
+/// namespace, and hold no lock.
+pub(super) fn open(bundle: &Bundle, running: &RunningFile, file: &Path) -> Result<(), Refusal> {
     let named = servers(&super::read_file(file, super::Owner::Any, 64 * 1024)?);
     if named.is_empty() {
         return Err(Refusal::new("Podman named no resolver outside the container"));

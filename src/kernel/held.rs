@@ -92,6 +92,12 @@ impl Held {
         }
     }
 
+    /// Ends the process before its program begins.
+    pub fn end(self) {
+        // Its number is its own until we have been told of its end.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), Signal::SIGKILL);
+    }
+
     /// Lets the program begin. (It also does if we end without a word.)
     pub fn release(self) {
         let _ = trace(libc::PTRACE_DETACH, self.pid, 0);

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{Document, TableLike, Value};
 
 use super::files::{self, FileError};
+use super::flags::{screen_pasta_options, screen_slirp_options};
 
 /// Podman's own list where nothing is configured.
 pub const DEFAULT_HOOKS_DIR: &str = "/usr/share/containers/oci/hooks.d";
@@ -51,6 +52,16 @@ pub enum ConfError {
         what: &'static str,
         /// The directories, as TOML strings.
         wanted: String,
+    },
+    /// An option of every rootless network that would open the host.
+    #[error("{}: {key}: {reason}", path.display())]
+    OpensHost {
+        /// The last file that set the list.
+        path: PathBuf,
+        /// The list.
+        key: &'static str,
+        /// What the option does.
+        reason: String,
     },
     /// The file is a symbolic link to nothing, or no file.
     #[error("{}: {what}; mend or remove it", path.display())]
@@ -118,12 +129,26 @@ impl ConfPaths {
         self.merged("engine", "hooks_dir", &[DEFAULT_HOOKS_DIR], None)
     }
 
-    /// Another list of strings, such as `pasta_options` of `network`; empty where no file sets it.
+    /// Judges the options that every rootless network gets: pasta's and slirp4netns'.
     ///
     /// # Errors
-    /// A file that podman could not read either.
-    pub fn strings(&self, table: &str, key: &str) -> Result<Vec<String>, ConfError> {
-        Ok(self.merged(table, key, &[], None)?.dirs)
+    /// One that opens the host, or a file that podman could not read either.
+    pub fn screen_network(&self) -> Result<(), ConfError> {
+        type Screen = fn(&[&str]) -> Result<(), String>;
+        let lists: [(&str, &'static str, Screen); 2] = [
+            ("network", "pasta_options", screen_pasta_options),
+            ("engine", "network_cmd_options", screen_slirp_options),
+        ];
+        for (table, key, screen) in lists {
+            let list = self.merged(table, key, &[], None)?;
+            let options: Vec<&str> = list.dirs.iter().map(String::as_str).collect();
+            screen(&options).map_err(|reason| ConfError::OpensHost {
+                path: list.set_by.unwrap_or_default(),
+                key,
+                reason,
+            })?;
+        }
+        Ok(())
     }
 
     /// What has to be done to `target` so that it lists `dirs` after everything that was effective before it; `None` if it does.

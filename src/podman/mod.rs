@@ -13,7 +13,6 @@ pub use conf::{ConfError, ConfPaths, Edit, HooksDirs};
 pub use files::FileError;
 pub use flags::{
     FlagError, PortProtocol, PublishedPort, Screened, is_interactive_needed, screen, screen_pasta_options,
-    screen_slirp_options,
 };
 pub use hooks::{
     Change, Finding, FindingKind, HookError, HookSet, InstallReport, Outcome, Scope, UninstallReport, serving,

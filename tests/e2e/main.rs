@@ -20,6 +20,7 @@ mod confinement;
 mod denials;
 mod forged_input;
 mod grants;
+mod host;
 mod inspect;
 mod lab;
 mod leftovers;
@@ -69,6 +70,7 @@ fn tests() -> Vec<Test> {
         denials::TESTS,
         forged_input::TESTS,
         grants::TESTS,
+        host::TESTS,
         inspect::TESTS,
         like_podman::TESTS,
         networks::TESTS,

@@ -182,10 +182,7 @@ fn where_nobody_could_read_the_resolvers_in_time_dns_stays_closed_and_that_is_sa
     let status = container.verb("status", &[]).ok();
     assert_eq!(status.text(), "up");
     assert!(status.one_line().contains("DNS is closed"), "{status:#?}");
-    assert_eq!(
-        container.verb("status", &["--json"]).ok().json()["dns_closed"].is_string(),
-        true
-    );
+    assert!(container.verb("status", &["--json"]).ok().json()["dns_closed"].is_string());
     assert_eq!(container.sh("curl -s http://203.0.113.10").ok().text(), "203.0.113.10");
     for question in [
         "dig +tries=1 +timeout=2 allowed.test",

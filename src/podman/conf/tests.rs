@@ -77,9 +77,39 @@ fn files_are_read_in_podmans_order_and_the_last_list_wins() {
     assert_eq!(effective(&conf), DEFAULT);
     conf.only = Some(PathBuf::from("/dev/null"));
     assert_eq!(effective(&conf), DEFAULT);
-    put(&conf.vendor, "[network]\npasta_options = ['-t', 'auto']\n");
-    conf.only = None;
-    assert_eq!(conf.strings("network", "pasta_options").unwrap(), ["-t", "auto"]);
+}
+
+#[test]
+fn options_of_every_network_that_open_the_host_are_found_whichever_file_has_them() {
+    let Place { conf, _root } = place();
+    conf.screen_network().unwrap();
+    put(
+        &conf.vendor,
+        "[network]\npasta_options = ['-t', 'auto', '--map-host-loopback=169.254.1.2']\n\
+         [engine]\nnetwork_cmd_options = ['enable_ipv6=true']\n",
+    );
+    conf.screen_network().unwrap();
+    for bad in [
+        "[network]\npasta_options = ['-T', '5432']",
+        "[network]\npasta_options = ['-4', '--map-gw']",
+        "[network]\npasta_options = ['--udp-ns=auto']",
+        "[network]\npasta_options = ['--map-host-loopback', '10.0.2.2']",
+        "[engine]\nnetwork_cmd_options = ['allow_host_loopback=true']",
+    ] {
+        put(&conf.user, bad);
+        let error = conf.screen_network().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: ", conf.user.display())), "{error}");
+        assert!(
+            error.ends_with("; leave it out") || error.contains("may only be"),
+            "{error}"
+        );
+    }
+    // A later file takes it back.
+    put(
+        &with_d(&conf.user).join("z.conf"),
+        "[engine]\nnetwork_cmd_options = []\n",
+    );
+    conf.screen_network().unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 const SHARED: [&str; 5] = ["host", "container", "ns", "path", "pod"];
 
 /// pasta's options that take no value. Inbound, naming and sizes: nothing by which the host's own services are reached.
-const PASTA_SWITCHES: [&str; 21] = [
+const PASTA_SWITCHES: [&str; 22] = [
     "-4",
     "-6",
     "-d",
@@ -31,6 +31,7 @@ const PASTA_SWITCHES: [&str; 21] = [
     "--no-ra",
     "--no-tcp",
     "--no-udp",
+    "--quiet",
 ];
 
 /// pasta's options that take any value.
