@@ -36,6 +36,7 @@ mod refused_mounts;
 mod reports;
 mod resolvers;
 mod restart;
+mod rootful;
 mod scale;
 mod seal;
 mod setup;
@@ -80,6 +81,7 @@ fn tests() -> Vec<Test> {
         reports::TESTS,
         resolvers::TESTS,
         restart::TESTS,
+        rootful::TESTS,
         usage::TESTS,
     ]
     .concat()

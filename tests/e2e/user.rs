@@ -23,6 +23,8 @@ pub struct User {
     /// How he calls the program under test.
     pub program: String,
     variables: Vec<String>,
+    /// What starts his commands, if he is root on a host of his own.
+    door: Vec<String>,
 }
 
 impl User {
@@ -33,6 +35,16 @@ impl User {
             uid,
             program: lab::PROGRAM.to_owned(),
             variables: Vec::new(),
+            door: Vec::new(),
+        }
+    }
+
+    /// Real root, on a host that is entered by this command.
+    pub fn root_behind(door: Vec<String>) -> Self {
+        Self {
+            home: "/root".into(),
+            door,
+            ..Self::named("root".to_owned(), 0)
         }
     }
 
@@ -56,6 +68,15 @@ impl User {
 
     fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
         let mut all = vec!["as-user", "--user", self.name.as_str()];
+        if !self.door.is_empty() {
+            all = self.door.iter().map(String::as_str).collect();
+            all.extend([
+                "env",
+                "-i",
+                "HOME=/root",
+                "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            ]);
+        }
         if !self.variables.is_empty() {
             all.push("env");
             all.extend(self.variables.iter().map(String::as_str));
@@ -110,6 +131,9 @@ impl User {
 
     /// His configuration directory of the program under test.
     pub fn config(&self) -> PathBuf {
+        if self.uid == 0 {
+            return "/etc/terok-shield".into();
+        }
         self.home.join(".config/terok/shield")
     }
 
@@ -125,6 +149,9 @@ impl User {
 
     /// His state directory of the program under test.
     pub fn state(&self) -> PathBuf {
+        if self.uid == 0 {
+            return "/var/lib/terok-shield".into();
+        }
         self.variable("TEROK_SHIELD_STATE_DIR")
             .map_or_else(|| self.home.join(".local/state/terok/shield"), PathBuf::from)
     }
