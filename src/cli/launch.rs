@@ -40,8 +40,9 @@ pub(super) fn run(args: args::Run) -> Result<u8> {
     if matches!(code, 125..=127) {
         shield.give_back(&prepared)?;
     }
-    // Podman shows its runtime's words and not the hook's.
-    if matches!(code, 125..=127)
+    // Podman shows its runtime's words and not the hook's. Another status than these is that of a first process which the
+    // hook ended before its program began.
+    if code != 0
         && let Some(reason) = bundle::refusal(&shield.paths.state, &name)
     {
         let reason = reason.split_once(' ').map_or(reason.as_str(), |(_, reason)| reason);

@@ -2,7 +2,7 @@
 //!
 //! What Podman writes after its hooks and before the program, nobody could read in time by watching for it: the program
 //! can write the same files a moment later. So the process is traced, and the kernel stops it inside `execve`, when the
-//! runtime's code is gone and no instruction of the program has run. If we are killed, the kernel lets it go on.
+//! runtime's code is gone and no instruction of the program has run.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -26,6 +26,15 @@ pub enum Edge {
     Ended,
 }
 
+/// What becomes of the process if its holder is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orphaned {
+    /// It goes on, to its program.
+    GoesOn,
+    /// It ends with its holder.
+    Ends,
+}
+
 /// A first process that cannot run its program before we have seen it.
 #[derive(Debug)]
 pub struct Held {
@@ -35,7 +44,7 @@ pub struct Held {
 
 impl Held {
     /// Takes hold of every thread of a process that is still the runtime. The process goes on.
-    pub fn take(process: &Process) -> Result<Self, KernelError> {
+    pub fn take(process: &Process, orphaned: Orphaned) -> Result<Self, KernelError> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)
@@ -43,6 +52,11 @@ impl Held {
         let events = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .map_err(|error| KernelError::system("wait for", "signals", error))?;
         let pid = process.pid();
+        let end = match orphaned {
+            Orphaned::GoesOn => 0,
+            Orphaned::Ends => libc::PTRACE_O_EXITKILL,
+        };
+        let options = libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACECLONE | end;
         let mut held = BTreeSet::new();
         // A thread made by one that is held is held too; so this ends when a look finds none that is not.
         loop {
@@ -52,7 +66,6 @@ impl Held {
                     continue;
                 }
                 fresh = true;
-                let options = libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACECLONE;
                 match trace(libc::PTRACE_SEIZE, thread, i64::from(options)) {
                     Ok(()) => {}
                     // Ended meanwhile, or held already because its maker is.
@@ -70,19 +83,21 @@ impl Held {
         Ok(Self { pid, events })
     }
 
-    /// Waits for the program, at most until `deadline`.
-    pub fn until_program(&self, deadline: Instant) -> Result<Edge, KernelError> {
+    /// Waits for the program, at most until `deadline` if there is one.
+    pub fn until_program(&self, deadline: Option<Instant>) -> Result<Edge, KernelError> {
         loop {
             while let Some((thread, status)) = wait_for_any()? {
                 if let Some(edge) = self.follow(thread, status) {
                     return Ok(edge);
                 }
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
                 return Ok(Edge::Runtime);
             }
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let timeout = left.map_or(PollTimeout::NONE, |left| {
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            });
             let mut fds = [PollFd::new(self.events.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -98,7 +113,7 @@ impl Held {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), Signal::SIGKILL);
     }
 
-    /// Lets the program begin. (It also does if we end without a word.)
+    /// Lets the program begin. Where it is not stopped at its edge, our own end does.
     pub fn release(self) {
         let _ = trace(libc::PTRACE_DETACH, self.pid, 0);
     }

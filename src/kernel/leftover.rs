@@ -1,7 +1,7 @@
 //! A process that a hook leaves behind.
 //!
 //! conmon reaps it, and may wait for it: so it holds none of the hook's descriptors, takes signals again (a hook's children
-//! start with almost all of them blocked), and has an end.
+//! start with almost all of them blocked), and ends with what it is there for.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -33,10 +33,15 @@ impl Ready {
     }
 }
 
-/// Starts `work` in a process that outlives this one, for `life` at most, and waits until it says that it is ready.
+/// The calling process ends after this time, whatever it hangs in: nothing catches the signal.
+pub fn end_after(life: Duration) {
+    nix::unistd::alarm::set(u32::try_from(life.as_secs()).unwrap_or(u32::MAX).max(1));
+}
+
+/// Starts `work` in a process that outlives this one, and waits until it says that it is ready.
 ///
 /// The child has a copy of everything that this process holds, locks too: hold none.
-pub fn leave_behind(life: Duration, work: impl FnOnce(Ready)) -> Result<(), KernelError> {
+pub fn leave_behind(work: impl FnOnce(Ready)) -> Result<(), KernelError> {
     let (reader, writer) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| KernelError::system("make", "a pipe", e))?;
     // SAFETY: the process has one thread (no runtime or logger thread is alive when the kernel is spoken to), so the
     // child may use the whole of libc; it leaves through `_exit` and never returns into the caller's frames.
@@ -56,7 +61,7 @@ pub fn leave_behind(life: Duration, work: impl FnOnce(Ready)) -> Result<(), Kern
         ForkResult::Child => {
             drop(reader);
             let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                settle(life);
+                settle();
                 work(Ready(File::from(writer)));
             }));
             // SAFETY: ends the child without running the parent's exit handlers a second time.
@@ -65,13 +70,11 @@ pub fn leave_behind(life: Duration, work: impl FnOnce(Ready)) -> Result<(), Kern
     }
 }
 
-fn settle(life: Duration) {
+fn settle() {
     release_standard_streams();
     close_what_was_inherited();
     let _ = std::env::set_current_dir("/");
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
-    // Nothing catches it: the end, whatever the process hangs in.
-    nix::unistd::alarm::set(u32::try_from(life.as_secs()).unwrap_or(u32::MAX).max(1));
 }
 
 /// Descriptors that came from whoever started the hook. Ours are all close-on-exec.

@@ -15,8 +15,8 @@ mod process;
 mod spawn;
 
 pub use child::in_child;
-pub use held::{Edge, Held};
-pub use leftover::{Ready, leave_behind};
+pub use held::{Edge, Held, Orphaned};
+pub use leftover::{Ready, end_after, leave_behind};
 pub use namespace::{NamespaceId, NetNamespace};
 pub use nft::{Detail, Nft};
 pub use process::{Process, boot_id, parent_pid};

@@ -44,7 +44,18 @@ pub(super) struct Running {
 impl Shield {
     /// The state of a container's firewall. `listed` tells whether Podman says that the container runs; it is asked only
     /// where our own record does not settle it.
-    pub fn state(&self, bundle: &Bundle, listed: impl FnOnce(&PolicyFile) -> bool) -> Result<State, Error> {
+    pub fn state(&self, bundle: &Bundle, listed: impl Fn(&PolicyFile) -> bool) -> Result<State, Error> {
+        match self.look(bundle, &listed)? {
+            // Somebody may be in the middle of a change. Nobody is while we hold the lock.
+            State::Error(_) => {
+                let _lock = bundle.lock()?;
+                self.look(bundle, &listed)
+            }
+            state => Ok(state),
+        }
+    }
+
+    fn look(&self, bundle: &Bundle, listed: impl Fn(&PolicyFile) -> bool) -> Result<State, Error> {
         let desired = bundle.policy()?;
         let Some(running) = running(bundle)? else {
             return Ok(if listed(&desired) {

@@ -14,6 +14,7 @@ tests![
     a_resolver_that_the_program_writes_down_at_once_is_never_opened,
     a_container_that_waits_for_its_start_gets_its_resolvers,
     where_nobody_could_read_the_resolvers_in_time_dns_stays_closed_and_that_is_said,
+    where_nobody_could_look_at_a_network_that_comes_late_the_program_never_runs,
 ];
 
 const PROFILE: &str = "allowed.test\n203.0.113.10\n2001:db8::10\n";
@@ -131,14 +132,15 @@ fn left_behind(user: &User) -> Vec<String> {
 }
 
 /// A container that the runtime has made and not started.
-fn waiting(user: &User, name: &str) -> Container {
+fn waiting(user: &User, name: &str, more: &[&str]) -> Container {
     let container = Container::named(user, name);
     let flags = user.prepare(name, PROFILE);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let words = [
         &["create", "--stop-signal", "KILL"],
         &flags[..],
-        &[IMAGE, "sleep", "100000"],
+        more,
+        &[IMAGE, "sh", "-c", "echo ran; exec sleep 100000"],
     ];
     user.podman(&words.concat()).ok();
     user.podman(&["init", name]).ok();
@@ -147,7 +149,7 @@ fn waiting(user: &User, name: &str) -> Container {
 
 fn a_container_that_waits_for_its_start_gets_its_resolvers() {
     let user = FreshUser::with_hooks();
-    let container = waiting(&user, "waiting");
+    let container = waiting(&user, "waiting", &[]);
     // A verb in between takes part in what is to come.
     container.verb("allow", &["203.0.113.11"]).ok();
     container.is("up");
@@ -165,7 +167,7 @@ fn a_container_that_waits_for_its_start_gets_its_resolvers() {
 
 fn where_nobody_could_read_the_resolvers_in_time_dns_stays_closed_and_that_is_said() {
     let user = FreshUser::with_hooks();
-    let container = waiting(&user, "late");
+    let container = waiting(&user, "late", &[]);
     let left = left_behind(&user);
     if !by_pasta() {
         // Podman 4 has named them by then.
@@ -195,4 +197,29 @@ fn where_nobody_could_read_the_resolvers_in_time_dns_stays_closed_and_that_is_sa
     container.restart();
     assert_eq!(container.sh("dig +short allowed.test A").ok().text(), "203.0.113.10");
     assert_eq!(container.verb("status", &[]).ok().err, "");
+}
+
+fn where_nobody_could_look_at_a_network_that_comes_late_the_program_never_runs() {
+    let user = FreshUser::with_hooks();
+    let container = waiting(&user, "unseen", &["--userns", "keep-id"]);
+    let left = left_behind(&user);
+    assert_eq!(left.len(), 1, "{left:?}");
+    let first = container.pid();
+    assert_ne!(first, "0");
+    root(&["kill", "-KILL", &left[0]]).ok();
+    let process = std::path::PathBuf::from(format!("/proc/{first}"));
+    wait_until("the end of the first process", || (!process.exists()).then_some(()));
+    assert_eq!(user.podman(&["logs", "unseen"]).out, "");
+    container.is("inactive");
+    // The next start is as good as any; podman has to hear of the end first.
+    user.podman(&["stop", "--time", "0", "unseen"]);
+    user.podman(&["start", "unseen"]).ok();
+    wait_until("the program", || {
+        (user.podman(&["logs", "unseen"]).out == "ran\n").then_some(())
+    });
+    container.is("up");
+    assert_eq!(container.sh("dig +short allowed.test A").ok().text(), "203.0.113.10");
+    wait_until("the end of what the hook left behind", || {
+        left_behind(&user).is_empty().then_some(())
+    });
 }
