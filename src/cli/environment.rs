@@ -9,7 +9,7 @@ use serde::Serialize;
 use terok_shield::Exit;
 use terok_shield::podman::serving;
 
-use super::setup::{hook_sets, program};
+use super::setup::{conf_paths, hook_sets, program};
 use super::{args, print};
 
 /// One thing that was looked at.
@@ -42,7 +42,15 @@ fn bad(name: &'static str, detail: impl Into<String>, mend: impl Into<String>) -
 }
 
 pub(super) fn check(args: &args::Json) -> Result<u8> {
-    let checks = vec![podman(), runtime(), subordinate_ids(), tables(), hooks()?, state()];
+    let checks = vec![
+        podman(),
+        runtime(),
+        networks(),
+        subordinate_ids(),
+        tables(),
+        hooks()?,
+        state(),
+    ];
     let ready = checks.iter().all(|check| check.ok);
     if args.json {
         print(&format!(
@@ -109,6 +117,14 @@ fn runtime() -> Check {
             "apt install crun, and set runtime = \"crun\" in containers.conf",
         ),
         None => bad("runtime", "podman info does not answer", "podman info"),
+    }
+}
+
+/// Whether podman gives every network options that would open the host.
+fn networks() -> Check {
+    match conf_paths().screen_network() {
+        Ok(()) => good("networks", "no option of containers.conf opens the host"),
+        Err(error) => bad("networks", error.to_string(), "correct the file that is named"),
     }
 }
 

@@ -16,17 +16,23 @@ pub(super) fn program() -> Result<PathBuf> {
 
 /// The sets of hooks that podman may read for us: the user's first, as it masks root's.
 pub(super) fn hook_sets() -> [HookSet; 2] {
-    let variable = |name: &str| std::env::var_os(name);
-    let home = home();
-    let conf = ConfPaths::from_env(&home, nix::unistd::geteuid().as_raw(), variable);
-    [HookSet::user(&home, conf.clone(), variable), HookSet::root(conf)]
+    let conf = conf_paths();
+    [
+        HookSet::user(&home(), conf.clone(), |name| std::env::var_os(name)),
+        HookSet::root(conf),
+    ]
+}
+
+/// The files in which podman finds what is configured for us.
+pub(super) fn conf_paths() -> ConfPaths {
+    ConfPaths::from_env(&home(), nix::unistd::geteuid().as_raw(), |name| std::env::var_os(name))
 }
 
 /// Hooks in place, installed now if they were not. Returns the places that a container must not see because of them.
 pub(super) fn ensure_hooks() -> Result<Vec<PathBuf>> {
     let program = program()?;
     let sets = hook_sets();
-    let conf = ConfPaths::from_env(&home(), nix::unistd::geteuid().as_raw(), |name| std::env::var_os(name));
+    let conf = conf_paths();
     conf.screen_network().map_err(Error::from)?;
     if serving(&sets, &program).is_err() {
         let mine = &sets[usize::from(nix::unistd::geteuid().is_root())];

@@ -127,6 +127,8 @@ fn options_of_every_network_that_open_the_host_are_refused_before_anything_is_st
             assert_eq!(user.podman(&["container", "exists", "conf"]).code, 1);
         }
     }
+    let output = user.shield(&["check-environment"]).code(4);
+    assert!(output.out.contains("FAIL  networks"), "{output:#?}");
     user.write(&user.containers_conf(), &conf);
     user.shield(&["run", "conf", "--profiles", "conf", "--", "--rm", IMAGE, "true"])
         .ok();
