@@ -15,7 +15,7 @@ mod spawn;
 pub use child::in_child;
 pub use namespace::{NamespaceId, NetNamespace};
 pub use nft::{Detail, Nft};
-pub use process::{Process, boot_id, parent_pid};
+pub use process::{Process, boot_id, parent_pid, random_id};
 pub use spawn::run_to_end;
 
 /// Why the kernel or libnftables did not do what was asked.
