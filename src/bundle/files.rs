@@ -30,6 +30,8 @@ pub struct PolicyFile {
     pub version: u32,
     /// The container's name.
     pub name: String,
+    /// Proof of the launch that this policy was made for: the container carries the same in an annotation.
+    pub launch: String,
     /// Its id, once it was started; the bundle belongs to this container and no other.
     pub container_id: Option<String>,
     /// Where the runtime keeps its configuration; gone when the container is removed.

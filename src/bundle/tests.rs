@@ -8,6 +8,7 @@ fn desired(name: &str) -> PolicyFile {
     PolicyFile {
         version: VERSION,
         name: name.to_owned(),
+        launch: "0f3a".to_owned(),
         container_id: None,
         oci_bundle: None,
         profiles: vec!["test".to_owned()],

@@ -73,6 +73,9 @@ pub struct Prepare {
     /// A target to allow beside them, for good; may be given again
     #[arg(long, value_name = "TARGET")]
     pub allow: Vec<String>,
+    /// A port that you will publish, as you will tell podman: [[ip:]hostPort:]containerPort[/udp]; may be given again
+    #[arg(long, value_name = "PORT")]
+    pub publish: Vec<String>,
     /// Print a JSON array instead of a line for the shell
     #[arg(long)]
     pub json: bool,

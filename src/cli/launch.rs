@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use terok_shield::podman::{
-    self, Launch, PODMAN_ENV_TO_REMOVE, PortProtocol, Screened, is_interactive_needed, screen, shell_quote,
+    self, Launch, PODMAN_ENV_TO_REMOVE, PortProtocol, is_interactive_needed, publish_flags, screen, shell_quote,
 };
 use terok_shield::policy::{ContainerName, PortRange, ProfileName, Protocol, PublishedPort, Target};
 use terok_shield::shield::{Prepared, Request, Shield};
@@ -21,7 +21,7 @@ pub(super) fn run(args: args::Run) -> Result<u8> {
     let name = container_name(&args.name)?;
     let screened = screen(&args.podman).map_err(Error::from)?;
     let mut request = request(&args.profiles, &args.allow)?;
-    request.published = published(&screened);
+    request.published = published(&screened.publish);
     request.replace = screened.replace;
     let shield = shield()?;
     let prepared = prepare_bundle(&shield, &name, request)?;
@@ -53,7 +53,8 @@ pub(super) fn run(args: args::Run) -> Result<u8> {
 
 pub(super) fn prepare(args: args::Prepare) -> Result<u8> {
     let name = container_name(&args.name)?;
-    let request = request(&args.profiles, &args.allow)?;
+    let mut request = request(&args.profiles, &args.allow)?;
+    request.published = published(&publish_flags(&args.publish).map_err(Error::from)?);
     let shield = shield()?;
     let prepared = prepare_bundle(&shield, &name, request)?;
     let flags = shield_flags(&shield, &prepared)?;
@@ -85,6 +86,7 @@ fn shield_flags(shield: &Shield, prepared: &Prepared) -> Result<Vec<String>> {
         name: prepared.bundle.name().to_string(),
         profiles: prepared.profiles.iter().map(ToString::to_string).collect(),
         state_dir: absolute(&shield.paths.state),
+        proof: prepared.proof().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     Ok(podman::launch::flags(&launch).map_err(Error::from)?)
@@ -137,9 +139,8 @@ fn request(profiles: &[String], allow: &[String]) -> Result<Request> {
     })
 }
 
-fn published(screened: &Screened) -> Vec<PublishedPort> {
-    screened
-        .publish
+fn published(ports: &[podman::PublishedPort]) -> Vec<PublishedPort> {
+    ports
         .iter()
         .map(|port| PublishedPort {
             ports: PortRange {

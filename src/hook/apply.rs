@@ -11,6 +11,7 @@ use crate::audit::{Action, Event};
 use crate::bundle::{Bundle, Lock, PolicyFile, RunningFile, VERSION};
 use crate::kernel::{self, Detail, NetNamespace, Nft, Process};
 use crate::lookup;
+use crate::podman::ANNOTATION_LAUNCH;
 use crate::policy::{Addresses, Policy};
 use crate::ruleset::{Contents, Layout, Note, compile, create, repair};
 use crate::shield::live::{snapshot, verify};
@@ -112,20 +113,29 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
 /// one that was removed leaves it to its successor, without what the operator changed at run time.
 fn claim(bundle: &Bundle, lock: &Lock, state: &oci::State) -> Result<PolicyFile, Refusal> {
     let mut desired = bundle.policy()?;
-    if desired.container_id.as_deref() == Some(state.id.as_str()) {
-        return Ok(desired);
-    }
     if desired.replaces.as_deref() == Some(state.id.as_str()) {
         return Err(Refusal::new(
             "`run --replace` was to remove this container and its policy is gone; `podman rm` it and run it anew",
         ));
     }
-    if let Some(owner) = &desired.container_id {
-        if desired.oci_bundle.as_deref().is_some_and(Path::exists) {
-            return Err(Refusal::new(format!(
-                "the bundle belongs to another container, {owner:.12}, which still exists"
-            )));
-        }
+    let same = desired.container_id.as_deref() == Some(state.id.as_str());
+    if let Some(owner) = desired.container_id.as_deref().filter(|_| !same)
+        && desired.oci_bundle.as_deref().is_some_and(Path::exists)
+    {
+        return Err(Refusal::new(format!(
+            "the bundle belongs to another container, {owner:.12}, which still exists"
+        )));
+    }
+    // A name is no proof: an image can bring an annotation with anybody's.
+    if state.annotations.get(ANNOTATION_LAUNCH) != Some(&desired.launch) {
+        return Err(Refusal::new(
+            "the policy of this name was made for another launch; start the container with the flags that `prepare` printed last",
+        ));
+    }
+    if same {
+        return Ok(desired);
+    }
+    if desired.container_id.is_some() {
         desired.start_anew();
     }
     desired.container_id = Some(state.id.clone());

@@ -19,7 +19,7 @@ pub use held::{Edge, Held, Orphaned};
 pub use leftover::{Ready, end_after, leave_behind};
 pub use namespace::{NamespaceId, NetNamespace};
 pub use nft::{Detail, Nft};
-pub use process::{Process, boot_id, parent_pid};
+pub use process::{Process, boot_id, parent_pid, random_id};
 pub use spawn::run_to_end;
 
 /// Why the kernel or libnftables did not do what was asked.

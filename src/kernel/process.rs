@@ -86,6 +86,13 @@ pub fn boot_id() -> Result<String, KernelError> {
         .map_err(|error| KernelError::system("read", "/proc/sys/kernel/random/boot_id", error))
 }
 
+/// A number that nobody can guess (a random UUID), from the kernel.
+pub fn random_id() -> Result<String, KernelError> {
+    fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .map(|text| text.trim().to_owned())
+        .map_err(|error| KernelError::system("read", "/proc/sys/kernel/random/uuid", error))
+}
+
 /// The process that started this one (in a hook: the runtime).
 #[must_use]
 pub fn parent_pid() -> i32 {

@@ -19,6 +19,22 @@ pub use publish::{BadPort, PortProtocol, PublishedPort};
 
 use table::{Arity, Spec};
 
+/// The container's ports of some values of `--publish`, judged as `run` judges them.
+///
+/// # Errors
+/// The first value that podman would not take.
+pub fn publish_flags(values: &[String]) -> Result<Vec<PublishedPort>, FlagError> {
+    let mut ports = Vec::new();
+    for value in values {
+        ports.extend(rules::judge(
+            rules::Rule::Publish,
+            value,
+            &format!("--publish {value}"),
+        )?);
+    }
+    Ok(ports)
+}
+
 /// Why the arguments are not passed to podman. The message is one line and names the flag as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FlagError {

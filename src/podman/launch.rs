@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::flags::shown;
-use super::{ANNOTATION_NAME, ANNOTATION_PROFILES, ANNOTATION_STATE_DIR, ANNOTATION_VERSION, SEAL_SYSCTL};
+use super::{
+    ANNOTATION_LAUNCH, ANNOTATION_NAME, ANNOTATION_PROFILES, ANNOTATION_STATE_DIR, ANNOTATION_VERSION, SEAL_SYSCTL,
+};
 
 /// What podman is told about a shielded container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub struct Launch {
     pub profiles: Vec<String>,
     /// Absolute path of the state directory (not of the bundle).
     pub state_dir: PathBuf,
+    /// Proof that the container is the one that the policy was made for.
+    pub proof: String,
     /// Version of this tool.
     pub version: String,
 }
@@ -37,10 +41,10 @@ pub enum LaunchError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A profile's name or the version with a character that separates.
+    /// A profile's name, the proof or the version with a character that separates.
     #[error("{what} {value}: not empty, no colons, commas, quotes or control characters")]
     Value {
-        /// `profile` or `version`.
+        /// `profile`, `proof` or `version`.
         what: &'static str,
         /// As given.
         value: String,
@@ -60,12 +64,14 @@ pub fn flags(launch: &Launch) -> Result<Vec<String>, LaunchError> {
     for profile in &launch.profiles {
         check("profile", profile)?;
     }
+    check("proof", &launch.proof)?;
     check("version", &launch.version)?;
     let state_dir = state_dir(launch)?;
     let annotations = [
         (ANNOTATION_PROFILES, launch.profiles.join(":")),
         (ANNOTATION_NAME, launch.name.clone()),
         (ANNOTATION_STATE_DIR, state_dir.to_owned()),
+        (ANNOTATION_LAUNCH, launch.proof.clone()),
         (ANNOTATION_VERSION, launch.version.clone()),
     ];
     let mut flags = vec!["--name".to_owned(), launch.name.clone()];
@@ -146,6 +152,7 @@ mod tests {
             name: "my-container".to_owned(),
             profiles: vec!["base".to_owned(), "dev-python".to_owned()],
             state_dir: PathBuf::from("/home/user/.local/state/terok/shield"),
+            proof: "0f3a".to_owned(),
             version: "0.1.0".to_owned(),
         }
     }
@@ -155,7 +162,8 @@ mod tests {
         assert_eq!(
             flags(&launch()).unwrap().join(" "),
             "--name my-container --annotation terok.shield.profiles=base:dev-python --annotation terok.shield.name=my-container \
-             --annotation terok.shield.state_dir=/home/user/.local/state/terok/shield --annotation terok.shield.version=0.1.0 \
+             --annotation terok.shield.state_dir=/home/user/.local/state/terok/shield --annotation terok.shield.launch=0f3a \
+             --annotation terok.shield.version=0.1.0 \
              --sysctl net.terok_shield.sealed=1 --cap-drop NET_ADMIN --cap-drop NET_RAW"
         );
     }

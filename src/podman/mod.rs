@@ -12,7 +12,8 @@ pub mod launch;
 pub use conf::{ConfError, ConfPaths, Edit, HooksDirs};
 pub use files::FileError;
 pub use flags::{
-    FlagError, PortProtocol, PublishedPort, Screened, is_interactive_needed, screen, screen_pasta_options,
+    FlagError, PortProtocol, PublishedPort, Screened, is_interactive_needed, publish_flags, screen,
+    screen_pasta_options,
 };
 pub use hooks::{
     Change, Finding, FindingKind, HookError, HookSet, InstallReport, Outcome, Scope, UninstallReport, serving,
@@ -27,6 +28,9 @@ pub const ANNOTATION_PROFILES: &str = "terok.shield.profiles";
 pub const ANNOTATION_NAME: &str = "terok.shield.name";
 /// Absolute path of the state directory that holds the bundle.
 pub const ANNOTATION_STATE_DIR: &str = "terok.shield.state_dir";
+/// What `run` and `prepare` noted in the policy that they made: proof that a container is the one that it was made for. An image can
+/// bring annotations too, and knows the container's name at most.
+pub const ANNOTATION_LAUNCH: &str = "terok.shield.launch";
 /// The version of the tool that launched the container.
 pub const ANNOTATION_VERSION: &str = "terok.shield.version";
 /// `true` or `false`: whether traffic goes to the audit log.

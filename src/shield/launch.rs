@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::{Progress, Shield};
 use crate::Error;
 use crate::bundle::{Bundle, PolicyFile, ResolvedFile, Settings, VERSION};
+use crate::kernel;
 use crate::lookup::{self, Shortfall};
 use crate::policy::{Action, ContainerName, Grant, Mode, ProfileName, PublishedPort, Target};
 
@@ -39,6 +40,14 @@ pub struct Prepared {
     replaced: Option<(PolicyFile, ResolvedFile)>,
 }
 
+impl Prepared {
+    /// What the container has to carry to be the one that this was made for.
+    #[must_use]
+    pub fn proof(&self) -> &str {
+        &self.desired.launch
+    }
+}
+
 impl Shield {
     /// Writes the desired state of a container that is about to be made, and looks its names up.
     pub fn prepare(&self, name: &ContainerName, request: &Request, progress: Progress<'_>) -> Result<Prepared, Error> {
@@ -63,6 +72,7 @@ impl Shield {
         let desired = PolicyFile {
             version: VERSION,
             name: name.to_string(),
+            launch: kernel::random_id()?,
             container_id: None,
             oci_bundle: None,
             profiles: profiles.iter().map(ToString::to_string).collect(),

@@ -13,6 +13,7 @@ tests![
     a_replacement_that_podman_refuses_leaves_the_old_container_its_policy,
     a_resolv_conf_that_the_container_can_write_names_no_resolver,
     a_denied_name_stays_denied_when_it_no_longer_resolves,
+    a_name_alone_takes_no_prepared_policy,
     the_hosts_processes_cannot_be_mounted,
     the_standard_streams_of_another_network_are_not_handed_on,
     reasons_cannot_forge_a_terminal,
@@ -172,6 +173,48 @@ fn a_denied_name_stays_denied_when_it_no_longer_resolves() {
     container.is("up");
     container.is_refused(&web(&["203.0.113.11", "2001:db8::11"]));
     container.reaches(&web(&["203.0.113.10", "2001:db8::10"]));
+}
+
+/// An image can bring annotations, and so anybody's name. What it cannot bring is the proof that `prepare` printed.
+fn a_name_alone_takes_no_prepared_policy() {
+    let user = User::shared();
+    let flags = user.prepare("heir", "203.0.113.10\n2001:db8::10\n");
+    let before = fs::read(user.bundle("heir").join("policy.json")).unwrap();
+    let proof = flags
+        .iter()
+        .position(|flag| flag.starts_with("terok.shield.launch="))
+        .unwrap();
+    let start = |flags: &[String]| {
+        let words: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let program = ["-d", "--stop-signal", "KILL", IMAGE, "sleep", "100000"];
+        user.podman(&[&["run"], &words[..], &program].concat())
+    };
+    let container = Container::named(&user, "heir");
+    let mut without = flags.clone();
+    without.drain(proof - 1..=proof);
+    let mut forged = flags.clone();
+    forged[proof] = "terok.shield.launch=00000000-0000-4000-8000-000000000000".to_owned();
+    for thief in [without, forged] {
+        start(&thief).code(126);
+        let log = fs::read_to_string(user.bundle("heir").join("hook-error.log")).unwrap();
+        assert!(log.contains("made for another launch"), "{log:?}");
+        assert_eq!(fs::read(user.bundle("heir").join("policy.json")).unwrap(), before);
+        container.remove();
+    }
+    // Whom it was made for gets it, at every start, and so does a successor by the same flags.
+    start(&flags).ok();
+    container.is("up");
+    container.reaches(&web(&["203.0.113.10", "2001:db8::10"]));
+    user.podman(&["restart", "--time", "0", "heir"]).ok();
+    container.is("up");
+    container.remove();
+    start(&flags).ok();
+    container.is("up");
+    container.is_refused(&web(&["203.0.113.11", "2001:db8::11"]));
+    container.remove();
+    // Flags of an earlier `prepare` are worth nothing after the next.
+    user.prepare("heir", "203.0.113.11\n");
+    start(&flags).code(126);
 }
 
 fn the_hosts_processes_cannot_be_mounted() {

@@ -14,6 +14,7 @@ use crate::user::{FreshUser, User};
 
 tests![
     a_published_port_answers_from_outside_and_another_one_does_not,
+    a_port_that_prepare_was_told_of_is_open,
     a_published_port_leads_nowhere_else,
     a_connection_that_comes_in_to_a_port_that_was_not_published_is_dropped,
     runc_shields_refuses_and_restarts_like_crun,
@@ -82,6 +83,42 @@ fn a_published_port_answers_from_outside_and_another_one_does_not() {
         });
         container.is("up");
     }
+}
+
+/// slirp4netns' own port handler comes in by the interface, where an untold port is closed.
+fn a_port_that_prepare_was_told_of_is_open() {
+    let user = User::shared();
+    user.profile("prepared-port", "");
+    let container = Container::named(&user, "prepared-port");
+    let publish = "127.0.0.1:18088:80";
+    for told in [true, false] {
+        let mut words = vec!["prepare", "prepared-port", "--profiles", "prepared-port", "--json"];
+        if told {
+            words.extend(["--publish", publish]);
+        }
+        let flags = user.shield(&words).ok().json();
+        let mut words = vec!["run", "-d", "--stop-signal", "KILL", "-p", publish];
+        words.extend(["--network", "slirp4netns:port_handler=slirp4netns"]);
+        words.extend(flags.as_array().unwrap().iter().map(|flag| flag.as_str().unwrap()));
+        words.extend([IMAGE, "sh", "-c", SERVER]);
+        user.podman(&words).ok();
+        wait_until("the server answers inside", || {
+            (container.sh("curl -s http://127.0.0.1:80/index.html").text() == "page").then_some(())
+        });
+        if told {
+            wait_until("the published port answers", || {
+                (page(18088).text() == "page").then_some(())
+            });
+        } else {
+            assert_ne!(page(18088).text(), "page");
+        }
+        container.is("up");
+        container.remove();
+    }
+    let wrong = user
+        .shield(&["prepare", "prepared-port", "--publish", "80/sctp"])
+        .code(2);
+    assert!(wrong.one_line().contains("80/sctp"), "{wrong:#?}");
 }
 
 /// Answers on a published port with what a connection of its own to a closed address came to.
