@@ -78,6 +78,24 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A denial cannot be lifted for a time.
+    #[error(
+        "{target} is denied and {listed} lists it: it would be open after that time; allow it for good, or not at all"
+    )]
+    LiftedForATime {
+        /// What was to be allowed for a time.
+        target: String,
+        /// What lists it besides.
+        listed: String,
+    },
+    /// A length of time is none, or out of range.
+    #[error("--for {given:?}: {why}")]
+    Time {
+        /// As given.
+        given: String,
+        /// What was expected.
+        why: String,
+    },
     /// More than one container is meant.
     #[error("{id} is the beginning of several containers' ids; give more of it")]
     Ambiguous {
@@ -152,6 +170,7 @@ impl Error {
             | Self::Config(_)
             | Self::Flag(_)
             | Self::Launch(_)
+            | Self::Time { .. }
             | Self::Ambiguous { .. } => Exit::Usage,
             Self::Bundle(BundleError::Missing { .. }) => Exit::Missing,
             Self::Hooks { .. } | Self::Setup(_) | Self::Conf(_) | Self::Podman(_) => Exit::Environment,

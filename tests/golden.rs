@@ -11,6 +11,7 @@ use terok_shield::audit::Event;
 use terok_shield::bundle::{PolicyFile, ResolvedFile, RunningFile};
 use terok_shield::policy::{Action, Addresses, Entry, Grant, Mode, Origin, Policy};
 use terok_shield::ruleset::{Layout, compile, preview};
+use terok_shield::shield::{Explanation, Summary};
 
 fn golden(file: &str, value: &Value) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
@@ -31,6 +32,8 @@ fn the_schemas_are_those_of_the_types() {
     golden("schemas/resolved.schema.json", schema_for!(ResolvedFile).as_value());
     golden("schemas/running.schema.json", schema_for!(RunningFile).as_value());
     golden("schemas/event.schema.json", schema_for!(Event).as_value());
+    golden("schemas/status.schema.json", schema_for!(Summary).as_value());
+    golden("schemas/explanation.schema.json", schema_for!(Explanation).as_value());
 }
 
 #[test]
@@ -57,6 +60,7 @@ fn the_ruleset_of_a_policy_is_the_one_that_was_reviewed() {
             grants: vec![Grant {
                 action: Action::Deny,
                 target: "198.51.100.7".parse().unwrap(),
+                life: None,
             }],
             upstreams: vec!["10.0.2.3".parse().unwrap()],
             ..Policy::default()
@@ -66,11 +70,7 @@ fn the_ruleset_of_a_policy_is_the_one_that_was_reviewed() {
             vec!["203.0.113.20".parse().unwrap(), "2001:db8::20".parse().unwrap()],
         )]);
         let contents = compile(&policy, &names);
-        let layout = Layout {
-            mode,
-            refuse: policy.refuse,
-            sets: contents.sets.keys().copied().collect(),
-        };
+        let layout = Layout::of(&policy, &contents);
         golden(
             &format!("tests/golden/ruleset-{mode}.json"),
             &preview(&layout, &contents),

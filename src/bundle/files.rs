@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::NamespaceId;
-use crate::policy::{Addresses, Entry, Grant, Mode, Policy, PublishedPort, Refuse};
+use crate::policy::{Action, Addresses, Entry, Grant, Mode, Moment, Policy, PublishedPort, Refuse, Target};
 
 /// Version of every file of a bundle. A file of another version is refused: half understood is not understood.
 pub const VERSION: u32 = 1;
@@ -20,6 +20,35 @@ pub const VERSION: u32 = 1;
 pub struct Settings {
     /// How TCP is refused.
     pub refuse: Refuse,
+}
+
+/// A target that the operator allowed or denied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GrantRecord {
+    /// Allowed or denied.
+    pub action: Action,
+    /// What.
+    pub target: Target,
+    /// When it ends; for good without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
+}
+
+impl GrantRecord {
+    /// One that lasts.
+    #[must_use]
+    pub fn for_good(action: Action, target: Target) -> Self {
+        Self {
+            action,
+            target,
+            until: None,
+        }
+    }
+
+    fn has_ended(&self, now: &Moment) -> bool {
+        self.until.as_ref().is_some_and(|until| until.left(now).is_none())
+    }
 }
 
 /// `policy.json`: what the operator wants for one container.
@@ -41,11 +70,14 @@ pub struct PolicyFile {
     /// The profiles' targets, includes resolved.
     pub targets: Vec<Entry>,
     /// What `--allow` gave at the launch; kept when the container is made anew.
-    pub launch_grants: Vec<Grant>,
-    /// What the operator allowed and denied since, oldest first.
-    pub grants: Vec<Grant>,
+    pub launch_grants: Vec<GrantRecord>,
+    /// What the operator allowed and denied since, oldest first. No target stands in it twice.
+    pub grants: Vec<GrantRecord>,
     /// Desired mode.
     pub mode: Mode,
+    /// When it is `up` again by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode_until: Option<Moment>,
     /// Ports of the container that are published.
     pub published: Vec<PublishedPort>,
     /// Settings of this container.
@@ -58,22 +90,78 @@ pub struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// The policy that it describes, for a container whose resolvers are `upstreams`.
+    /// The policy that it describes at a moment, for a container whose resolvers are `upstreams`.
     #[must_use]
-    pub fn policy(&self, upstreams: Vec<IpAddr>) -> Policy {
-        let mut policy = Policy {
-            mode: self.mode,
+    pub fn policy(&self, upstreams: Vec<IpAddr>, now: &Moment) -> Policy {
+        let (mode, mode_life) = match &self.mode_until {
+            None => (self.mode, None),
+            Some(until) => match until.left(now) {
+                Some(left) => (self.mode, Some(left)),
+                None => (Mode::Up, None),
+            },
+        };
+        let mut grants: Vec<Grant> = Vec::new();
+        // The operator's later word on a target replaces the launch's.
+        for record in self.launch_grants.iter().chain(&self.grants) {
+            if record.has_ended(now) {
+                continue;
+            }
+            grants.retain(|other| other.target != record.target);
+            grants.push(Grant {
+                action: record.action,
+                target: record.target.clone(),
+                life: record.until.as_ref().and_then(|until| until.left(now)),
+            });
+        }
+        Policy {
+            mode,
+            mode_life,
             refuse: self.settings.refuse,
             entries: self.targets.clone(),
-            grants: Vec::new(),
+            grants,
             published: self.published.clone(),
             upstreams,
-        };
-        // The operator's later word on a target replaces the launch's.
-        for grant in self.launch_grants.iter().chain(&self.grants) {
-            policy.grant(grant.clone());
         }
-        policy
+    }
+
+    /// The operator's last word on a target.
+    #[must_use]
+    pub fn last_word(&self, target: &Target) -> Option<&GrantRecord> {
+        self.grants
+            .iter()
+            .chain(&self.launch_grants)
+            .find(|record| record.target == *target)
+    }
+
+    /// Makes `record` the last word on its target. `false` if it was already, or if the target is allowed for good and
+    /// is to be allowed for a time.
+    pub fn grant(&mut self, record: GrantRecord) -> bool {
+        let for_good = GrantRecord::for_good(record.action, record.target.clone());
+        let last = self.last_word(&record.target);
+        if last == Some(&record) || last == Some(&for_good) {
+            return false;
+        }
+        self.grants.retain(|other| other.target != record.target);
+        self.grants.push(record);
+        true
+    }
+
+    /// Takes out what has ended by now, and says what that was.
+    pub fn forget_ended(&mut self, now: &Moment) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        if self.mode_until.as_ref().is_some_and(|until| until.left(now).is_none()) {
+            ended.push(Ended::Mode(self.mode));
+            self.mode = Mode::Up;
+            self.mode_until = None;
+        }
+        self.grants.retain(|record| {
+            let over = record.has_ended(now);
+            if over {
+                ended.push(Ended::Grant(record.target.clone()));
+            }
+            !over
+        });
+        ended
     }
 
     /// As it was at the launch: `up`, and without what was allowed and denied since.
@@ -82,6 +170,25 @@ impl PolicyFile {
         self.oci_bundle = None;
         self.grants.clear();
         self.mode = Mode::Up;
+        self.mode_until = None;
+    }
+}
+
+/// What the kernel's clock has ended, and no command has noted yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// A mode; it is `up` again.
+    Mode(Mode),
+    /// A grant.
+    Grant(Target),
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mode(mode) => write!(f, "the time of {mode} is over"),
+            Self::Grant(target) => write!(f, "the time of the grant for {target} is over"),
+        }
     }
 }
 

@@ -15,7 +15,7 @@
 mod files;
 mod store;
 
-pub use files::{PolicyFile, ResolvedFile, ResolvedName, RunningFile, Settings, VERSION};
+pub use files::{Ended, GrantRecord, PolicyFile, ResolvedFile, ResolvedName, RunningFile, Settings, VERSION};
 pub use store::{Bundle, Lock, list, note_refusal, refusal};
 
 use std::io;

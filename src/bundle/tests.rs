@@ -16,6 +16,7 @@ fn desired(name: &str) -> PolicyFile {
         launch_grants: Vec::new(),
         grants: Vec::new(),
         mode: Mode::Up,
+        mode_until: None,
         published: Vec::new(),
         settings: Settings::default(),
         replaces: None,

@@ -28,10 +28,19 @@ pub enum Command {
     Prepare(Prepare),
     /// Install or remove the OCI hooks
     Setup(Setup),
-    /// Let a running container reach a target, for good
-    Allow(Grant),
+    /// Let a running container reach a target, for good or for a time
+    Allow(Allow),
     /// Keep a running container from a target, for good
     Deny(Grant),
+    /// Enforce again: what is listed passes, nothing else
+    Up(Container),
+    /// Let public destinations pass; what was denied stays closed
+    Down(Down),
+    /// Let nothing pass
+    #[command(visible_alias = "quarantine")]
+    Block(Container),
+    /// Say what happens to a destination, because of which line, and what would change that
+    Explain(Explain),
     /// Look the names of a container's policy up again
     Resolve(Resolve),
     /// Say whether a container's firewall is as it should be
@@ -92,6 +101,42 @@ pub struct Setup {
     /// Remove what was installed
     #[arg(long)]
     pub uninstall: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Container {
+    /// The container: name, full id or 12 digits of it
+    pub container: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Down {
+    /// The container: name, full id or 12 digits of it
+    pub container: String,
+    /// Let private destinations pass too
+    #[arg(long)]
+    pub all: bool,
+    /// Until it is up again by itself: 90s, 10m, 1h30m; at most 7d
+    #[arg(long = "for", value_name = "TIME")]
+    pub time: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Allow {
+    #[command(flatten)]
+    pub grant: Grant,
+    /// Until it ends by itself: 90s, 10m, 1h30m; at most 7d
+    #[arg(long = "for", value_name = "TIME")]
+    pub time: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Explain {
+    #[command(flatten)]
+    pub grant: Grant,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

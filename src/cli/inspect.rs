@@ -1,8 +1,9 @@
-//! `status`, `rules`, `profiles`, `preview`: asking, without changing anything.
+//! `status`, `rules`, `explain`, `profiles`, `preview`: asking, without changing anything.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -10,10 +11,10 @@ use terok_shield::bundle::{Bundle, PolicyFile};
 use terok_shield::kernel::Process;
 use terok_shield::policy::{self, Addresses, Mode, Policy, Source};
 use terok_shield::ruleset::{Layout, compile, preview as preview_document, table_text};
-use terok_shield::shield::{Shield, State};
-use terok_shield::{Error, Exit, bundle};
+use terok_shield::shield::{Explanation, Shield, Status, Summary};
+use terok_shield::{Error, Exit};
 
-use super::launch::profile_names;
+use super::launch::{profile_names, target};
 use super::setup::{hook_sets, program};
 use super::{args, print, shield, warn};
 
@@ -52,13 +53,29 @@ impl Podman {
     }
 }
 
-fn state_of(shield: &Shield, bundle: &Bundle, podman: &Podman) -> State {
-    shield
-        .state(bundle, |desired| podman.runs(desired))
-        .unwrap_or_else(|error| {
-            let error = anyhow::Error::new(error);
-            State::Error(vec![format!("{error:#}")])
-        })
+fn status_of(shield: &Shield, bundle: &Bundle, podman: &Podman) -> Status {
+    shield.status(bundle, |desired| podman.runs(desired))
+}
+
+/// What is wrong, and what is worth knowing, on standard error. Whether anything is wrong.
+fn remark(status: &Status) -> bool {
+    let name = &status.container;
+    for reason in &status.reasons {
+        warn(&format!("{name}: {reason}"));
+    }
+    if let Some(why) = &status.dns_closed {
+        warn(&format!("{name}: DNS is closed: {why}"));
+    }
+    if status.state == "error" {
+        return true;
+    }
+    if let Some(left) = status.left {
+        warn(&format!(
+            "{name}: up again in {}",
+            humantime::format_duration(Duration::from_secs(left.into()))
+        ));
+    }
+    false
 }
 
 pub(super) fn status(args: &args::Status) -> Result<u8> {
@@ -68,57 +85,26 @@ pub(super) fn status(args: &args::Status) -> Result<u8> {
         return status_of_all(&shield, &podman, args.json);
     };
     let bundle = shield.find(given)?;
-    let state = state_of(&shield, &bundle, &podman);
+    let status = status_of(&shield, &bundle, &podman);
     if args.json {
-        print(&format!("{}\n", status_json(&shield, &bundle, &state)))?;
+        print(&format!("{}\n", serde_json::to_string(&status)?))?;
     } else {
-        print(&format!("{state}\n"))?;
+        print(&format!("{}\n", status.state))?;
     }
-    if let State::Error(reasons) = &state {
-        for reason in reasons {
-            warn(&format!("{}: {reason}", bundle.name()));
-        }
+    if remark(&status) {
         return Ok(Exit::Failed as u8);
     }
-    if let State::Mode(_) = &state
-        && let Some(why) = dns_closed(&bundle)
+    if status.state == "inactive"
+        && let Some(refusal) = &status.last_refusal
     {
-        warn(&format!("{}: DNS is closed: {why}", bundle.name()));
-    }
-    if state == State::Inactive
-        && let Some(refusal) = bundle::refusal(&shield.paths.state, bundle.name())
-    {
-        warn(&format!("{}: its last start was refused: {refusal}", bundle.name()));
+        warn(&format!("{}: its last start was refused: {refusal}", status.container));
     }
     Ok(Exit::Done as u8)
 }
 
-/// Why a running container's resolvers are not known, where Podman was to name them after the hook.
-fn dns_closed(bundle: &Bundle) -> Option<String> {
-    bundle.running().ok().flatten()?.dns_closed
-}
-
-fn status_json(shield: &Shield, bundle: &Bundle, state: &State) -> Value {
-    let reasons = match state {
-        State::Error(reasons) => reasons.clone(),
-        _ => Vec::new(),
-    };
-    json!({
-        "container": bundle.name().to_string(),
-        "state": state.to_string(),
-        "reasons": reasons,
-        "dns_closed": matches!(state, State::Mode(_)).then(|| dns_closed(bundle)).flatten(),
-        "last_refusal": bundle::refusal(&shield.paths.state, bundle.name()),
-    })
-}
-
 fn status_of_all(shield: &Shield, podman: &Podman, as_json: bool) -> Result<u8> {
     let bundles = shield.bundles()?;
-    let states: Vec<(&Bundle, State)> = bundles
-        .iter()
-        .map(|bundle| (bundle, state_of(shield, bundle, podman)))
-        .collect();
-    let failed = states.iter().any(|(_, state)| matches!(state, State::Error(_)));
+    let containers: Vec<Status> = bundles.iter().map(|bundle| status_of(shield, bundle, podman)).collect();
     let program = program()?;
     let sets = hook_sets();
     let hooks = match terok_shield::podman::serving(&sets, &program) {
@@ -134,31 +120,82 @@ fn status_of_all(shield: &Shield, podman: &Podman, as_json: bool) -> Result<u8> 
             },
         ),
     };
+    let summary = Summary { hooks, containers };
     if as_json {
-        let list: Vec<Value> = states
-            .iter()
-            .map(|(bundle, state)| status_json(shield, bundle, state))
-            .collect();
-        print(&format!("{}\n", json!({ "hooks": hooks, "containers": list })))?;
+        print(&format!("{}\n", serde_json::to_string(&summary)?))?;
     } else {
         let mut text = format!(
-            "terok-shield {}\nhooks: {hooks}\nstate: {}\nnames: looked up ahead of time (dns = \"static\")\n",
+            "terok-shield {}\nhooks: {}\nstate: {}\nnames: looked up ahead of time (dns = \"static\")\n",
             env!("CARGO_PKG_VERSION"),
+            summary.hooks,
             shield.paths.state.display()
         );
-        for (bundle, state) in &states {
-            text.push_str(&format!("{}\t{state}\n", bundle.name()));
+        for status in &summary.containers {
+            text.push_str(&format!("{}\t{}\n", status.container, status.state));
         }
         print(&text)?;
     }
-    for (bundle, state) in &states {
-        if let State::Error(reasons) = state {
-            for reason in reasons {
-                warn(&format!("{}: {reason}", bundle.name()));
-            }
+    let failed = summary.containers.iter().filter(|status| remark(status)).count();
+    Ok(if failed > 0 { Exit::Failed } else { Exit::Done } as u8)
+}
+
+pub(super) fn explain(args: &args::Explain) -> Result<u8> {
+    let target = target(&args.grant.target)?;
+    let shield = shield()?;
+    let bundle = shield.find(&args.grant.container)?;
+    let explanation = shield.explain(&bundle, &target)?;
+    if args.json {
+        print(&format!("{}\n", serde_json::to_string(&explanation)?))?;
+    } else {
+        print(&in_words(&explanation))?;
+    }
+    for difference in &explanation.differs {
+        warn(&format!("{}: {difference}", explanation.container));
+    }
+    Ok(if explanation.differs.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    } as u8)
+}
+
+/// Parts that are shown to people, before the rest is a number.
+const PARTS_SHOWN: usize = 50;
+
+fn in_words(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    if let Some(name) = &explanation.name {
+        text.push_str(&format!("{}: {}\n", explanation.target, name.verdict));
+        for line in &name.because {
+            text.push_str(&format!("  because  {line}\n"));
+        }
+        if name.addresses.is_empty() {
+            text.push_str("  no addresses of it are known: nothing is open by this name\n");
         }
     }
-    Ok(if failed { Exit::Failed } else { Exit::Done } as u8)
+    for part in explanation.parts.iter().take(PARTS_SHOWN) {
+        let ports = if part.ports == "all" {
+            String::new()
+        } else {
+            format!(" ({})", part.ports)
+        };
+        text.push_str(&format!("{}{ports}: {}\n", part.addresses, part.verdict));
+        text.push_str(&format!("  rule     {}\n", part.rule));
+        for line in &part.because {
+            text.push_str(&format!("  because  {line}\n"));
+        }
+        text.push_str(&format!("  change   {}\n", part.change));
+    }
+    if explanation.parts.len() > PARTS_SHOWN {
+        text.push_str(&format!(
+            "... and {} more parts (see --json)\n",
+            explanation.parts.len() - PARTS_SHOWN
+        ));
+    }
+    if !explanation.checked {
+        text.push_str("The container is not running: this is what its policy says.\n");
+    }
+    text
 }
 
 pub(super) fn rules(args: &args::Rules) -> Result<u8> {
@@ -168,7 +205,7 @@ pub(super) fn rules(args: &args::Rules) -> Result<u8> {
     if args.json {
         print(&format!("{}\n", listing.trim_end()))?;
     } else {
-        let state = state_of(&shield, &bundle, &Podman::new());
+        let state = status_of(&shield, &bundle, &Podman::new()).state;
         let value: Value = serde_json::from_str(&listing)?;
         print(&format!("state: {state}\n{}", table_text(&value)))?;
     }
@@ -232,11 +269,7 @@ pub(super) fn preview(args: &args::Preview) -> Result<u8> {
     };
     // Names have no addresses here: they are looked up when a container is launched.
     let contents = compile(&policy, &Addresses::new());
-    let layout = Layout {
-        mode: policy.mode,
-        refuse: policy.refuse,
-        sets: contents.sets.keys().copied().collect(),
-    };
+    let layout = Layout::of(&policy, &contents);
     let document = preview_document(&layout, &contents);
     if args.json {
         print(&format!("{document:#}\n"))?;

@@ -12,9 +12,9 @@ use crate::bundle::{Bundle, Lock, PolicyFile, RunningFile, VERSION};
 use crate::kernel::{self, Detail, NetNamespace, Nft, Process};
 use crate::lookup;
 use crate::podman::ANNOTATION_LAUNCH;
-use crate::policy::{Addresses, Policy};
-use crate::ruleset::{Contents, Layout, Note, compile, create, repair};
-use crate::shield::live::{snapshot, verify};
+use crate::policy::{Addresses, Moment, Policy};
+use crate::ruleset::{Note, create, repair};
+use crate::shield::live::{Meant, snapshot, verify};
 
 pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let state = oci::State::parse(input)?;
@@ -45,7 +45,7 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
 
     let bundle = Bundle::open(&surroundings.state_dir, &name)?;
     let lock = bundle.lock()?;
-    let desired = claim(&bundle, &lock, &state)?;
+    let mut desired = claim(&bundle, &lock, &state)?;
     let protected = surroundings.protected(&state.bundle, &desired.protected)?;
     mounts::check(&spec, pid, &state.id, &protected)?;
     let resolvers = Resolvers::of(&spec, &state.id)?;
@@ -56,7 +56,12 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
                 .detail("Podman chose no resolver outside the container: DNS is closed"),
         )?;
     }
-    let policy = desired.policy(upstreams);
+    let now = kernel::now()?;
+    let ended = desired.forget_ended(&now);
+    if !ended.is_empty() {
+        bundle.set_policy_soon(&lock, &desired)?;
+    }
+    let policy = desired.policy(upstreams, &now);
     let addresses = addresses(&bundle, &lock, &policy)?;
     let running = RunningFile {
         version: VERSION,
@@ -68,7 +73,7 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         dns_closed: None,
     };
     let mode = policy.mode;
-    let enforced = enforce(&namespace, policy, &addresses)?;
+    let enforced = enforce(&namespace, policy, &addresses, &now)?;
     for note in &enforced.notes {
         bundle
             .log()
@@ -93,6 +98,11 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         return Err(Refusal::new(format!("the container's first process {pid} is gone")));
     }
     bundle.forget_refusal(&lock)?;
+    for ended in &ended {
+        bundle
+            .log()
+            .append(&Event::new(name.as_ref(), Action::Note).detail(ended.to_string()))?;
+    }
     bundle.log().append(
         &Event::new(name.as_ref(), Action::Setup).detail(format!("{mode} profiles={}", desired.profiles.join(","))),
     )?;
@@ -175,9 +185,14 @@ struct Enforced {
 /// A namespace can outlive its container: where Podman restarts one by itself it keeps the network, and our table with it.
 /// That table is edited in place. Its resolvers stay: they were recorded at the first start, and the file that named them
 /// may have been written by the container since.
-fn enforce(namespace: &NetNamespace, mut policy: Policy, addresses: &Addresses) -> Result<Enforced, Refusal> {
-    let (mut layout, mut contents) = meant(&policy, addresses);
-    let documents = create(&layout, &contents);
+fn enforce(
+    namespace: &NetNamespace,
+    mut policy: Policy,
+    addresses: &Addresses,
+    now: &Moment,
+) -> Result<Enforced, Refusal> {
+    let mut meant = Meant::new(&policy, addresses, now);
+    let documents = create(&meant.layout, &meant.contents);
     namespace.enter()?;
     let mut nft = Nft::new()?;
     let mut fresh = true;
@@ -192,35 +207,23 @@ fn enforce(namespace: &NetNamespace, mut policy: Policy, addresses: &Addresses) 
         let before = live.contents();
         policy.upstreams = before.upstreams();
         fresh = false;
-        (layout, contents) = meant(&policy, addresses);
-        // Sets that were needed once stay.
-        layout.sets.extend(from.sets.iter().copied());
-        apply(&mut nft, &repair(&from, &before, &layout, &contents))?;
+        meant = Meant::new(&policy, addresses, now).with_sets_of(&from);
+        apply(&mut nft, &repair(&from, &before, &meant.layout, &meant.contents))?;
     }
-    let drift = verify(&mut nft, &layout, &contents)?;
+    let drift = verify(&mut nft, &meant)?;
     // The process ends soon, and its end closes the socket: here it would have to wait for that.
     std::mem::forget(nft);
     match drift.first() {
         None => Ok(Enforced {
             fresh,
             upstreams: policy.upstreams,
-            notes: contents.notes,
+            notes: meant.contents.notes,
         }),
         Some(drift) => Err(Refusal::new(format!("the table is not as it was written: {drift}"))),
     }
 }
 
-pub(super) fn meant(policy: &Policy, addresses: &Addresses) -> (Layout, Contents) {
-    let contents = compile(policy, addresses);
-    let layout = Layout {
-        mode: policy.mode,
-        refuse: policy.refuse,
-        sets: contents.sets.keys().copied().collect(),
-    };
-    (layout, contents)
-}
-
-pub(super) fn apply(nft: &mut Nft, documents: &[String]) -> Result<(), Refusal> {
+fn apply(nft: &mut Nft, documents: &[String]) -> Result<(), Refusal> {
     for document in documents {
         nft.apply(document)?;
     }

@@ -6,13 +6,12 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::apply::{apply, meant};
 use super::{Refusal, mounts, oci};
 use crate::audit::{Action, Event};
 use crate::bundle::{Bundle, RunningFile};
-use crate::kernel::{Detail, Nft};
-use crate::ruleset::change;
-use crate::shield::live::{snapshot, verify};
+use crate::kernel::{self, Nft};
+use crate::ruleset::compile;
+use crate::shield::live::{Meant, edit};
 
 /// Said while they are waited for.
 pub(super) const AWAITED: &str = "Podman has not named the resolvers yet";
@@ -85,8 +84,9 @@ pub(super) fn open(bundle: &Bundle, running: &RunningFile, file: &Path) -> Resul
     // As it is by now: a verb may have come in between.
     let desired = bundle.policy()?;
     let addresses = bundle.resolved()?.addresses();
-    let (_, before) = meant(&desired.policy(Vec::new()), &addresses);
-    let (mut layout, contents) = meant(&desired.policy(named.clone()), &addresses);
+    let now = kernel::now()?;
+    let before = compile(&desired.policy(Vec::new(), &now), &addresses);
+    let meant = Meant::new(&desired.policy(named.clone(), &now), &addresses, &now);
     bundle.set_running(
         &lock,
         &RunningFile {
@@ -95,20 +95,13 @@ pub(super) fn open(bundle: &Bundle, running: &RunningFile, file: &Path) -> Resul
             ..running.clone()
         },
     )?;
-    let opened = (|| {
-        let mut nft = Nft::new()?;
-        let live = snapshot(&mut nft, Detail::Terse)?;
-        let from = live
-            .layout()
-            .ok_or_else(|| Refusal::new("the table is not as it was written"))?;
-        // Sets that were needed once stay.
-        layout.sets.extend(from.sets.iter().copied());
-        apply(&mut nft, &change(&from, &before, &layout, &contents))?;
-        match verify(&mut nft, &layout, &contents)?.first() {
+    let opened = Nft::new()
+        .and_then(|mut nft| edit(&mut nft, &before, meant))
+        .map_err(Refusal::from)
+        .and_then(|drift| match drift {
             None => Ok(()),
             Some(drift) => Err(Refusal::new(format!("the table is not as it was written: {drift}"))),
-        }
-    })();
+        });
     if opened.is_err() {
         bundle.set_running(&lock, running)?;
     }

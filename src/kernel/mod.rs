@@ -7,19 +7,23 @@
 #![allow(unsafe_code)]
 
 mod child;
+mod clock;
 mod held;
 mod leftover;
 mod namespace;
 mod nft;
 mod process;
+mod sockets;
 mod spawn;
 
 pub use child::in_child;
+pub use clock::now;
 pub use held::{Edge, Held, Orphaned};
 pub use leftover::{Ready, end_after, leave_behind};
 pub use namespace::{NamespaceId, NetNamespace};
 pub use nft::{Detail, Nft};
 pub use process::{Process, boot_id, parent_pid, random_id};
+pub use sockets::{Socket, Sockets};
 pub use spawn::run_to_end;
 
 /// Why the kernel or libnftables did not do what was asked.

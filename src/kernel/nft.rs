@@ -66,14 +66,20 @@ impl Nft {
         self.run(&command.to_string())
     }
 
+    /// One set as the kernel has it, elements included, parsed.
+    pub fn list_set(&mut self, family: &str, table: &str, name: &str) -> Result<Value, KernelError> {
+        self.flags(Detail::Full);
+        let command = serde_json::json!({
+            "nftables": [{"list": {"set": {"family": family, "table": table, "name": name}}}]
+        });
+        parsed(&self.run(&command.to_string())?)
+    }
+
     /// The whole ruleset of this namespace, parsed. On libnftables 1.0.6 a terse listing of the ruleset is cheap and
     /// one of a table is not (it dumps all elements to leave them out).
     pub fn list_ruleset(&mut self, detail: Detail) -> Result<Value, KernelError> {
         self.flags(detail);
-        let text = self.run(r#"{"nftables":[{"list":{"ruleset":null}}]}"#)?;
-        serde_json::from_str(&text).map_err(|error| KernelError::Answer {
-            message: error.to_string(),
-        })
+        parsed(&self.run(r#"{"nftables":[{"list":{"ruleset":null}}]}"#)?)
     }
 
     fn flags(&self, detail: Detail) {
@@ -115,6 +121,12 @@ impl Drop for Nft {
         // SAFETY: made by nft_ctx_new, freed once, not used afterwards.
         unsafe { nftables_sys::nft_ctx_free(self.context.as_ptr()) };
     }
+}
+
+fn parsed(text: &str) -> Result<Value, KernelError> {
+    serde_json::from_str(text).map_err(|error| KernelError::Answer {
+        message: error.to_string(),
+    })
 }
 
 /// Copies a C string.

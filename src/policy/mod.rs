@@ -42,6 +42,7 @@ macro_rules! text_value {
 }
 
 mod mode;
+mod moment;
 mod name;
 #[allow(clippy::module_inception)]
 mod policy;
@@ -51,6 +52,7 @@ mod special;
 mod target;
 
 pub use mode::{Mode, Refuse};
+pub use moment::Moment;
 pub use name::{ContainerName, ContainerNameError, DnsName, MAX_CONTAINER_NAME, NameError, NamePattern, Scope};
 pub use policy::{Action, Addresses, Grant, Policy, PublishedPort, resolvable};
 pub use profile::{
@@ -59,7 +61,7 @@ pub use profile::{
 };
 pub use ranges::{Bits, Item, Ranges};
 pub use special::{
-    Class, Special, classify, embedded_v4, embedded_v6_forms, explicit, explicit_class, floor_v4, floor_v6, private_v4,
-    private_v6, special_ranges,
+    Class, Special, classify, covers_address, embedded_v4, embedded_v6_forms, explicit, explicit_class, floor_v4,
+    floor_v6, private_v4, private_v6, special_ranges, special_source,
 };
 pub use target::{Destination, PortRange, Ports, Protocol, Target, TargetError};

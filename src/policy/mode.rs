@@ -26,6 +26,18 @@ impl Mode {
     /// Every mode.
     pub const ALL: [Self; 4] = [Self::Up, Self::Down, Self::DownAll, Self::Block];
 
+    /// Whether less passes in it than in another.
+    #[must_use]
+    pub fn is_more_closed_than(self, other: Self) -> bool {
+        let openness = |mode| match mode {
+            Self::Block => 0,
+            Self::Up => 1,
+            Self::Down => 2,
+            Self::DownAll => 3,
+        };
+        openness(self) < openness(other)
+    }
+
     /// The word that stands for it in files, in the table and in output.
     #[must_use]
     pub const fn word(self) -> &'static str {

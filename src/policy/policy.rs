@@ -20,13 +20,14 @@ pub enum Action {
 }
 
 /// A target that the operator allowed or denied at run time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// Allowed or denied.
     pub action: Action,
     /// What.
     pub target: Target,
+    /// Seconds that are left of it; for good without.
+    pub life: Option<u32>,
 }
 
 /// A port of the container that the operator published.
@@ -47,6 +48,8 @@ pub type Addresses = BTreeMap<String, Vec<IpAddr>>;
 pub struct Policy {
     /// The mode.
     pub mode: Mode,
+    /// Seconds until it is [`Mode::Up`] again by itself; only for [`Mode::Down`] and [`Mode::DownAll`].
+    pub mode_life: Option<u32>,
     /// How TCP is refused.
     pub refuse: Refuse,
     /// What the profiles list.
@@ -107,16 +110,6 @@ impl Policy {
             })
             .collect()
     }
-
-    /// Makes `grant` the last word on its target. `false` if it was already.
-    pub fn grant(&mut self, grant: Grant) -> bool {
-        if self.grants.contains(&grant) {
-            return false;
-        }
-        self.grants.retain(|other| other.target != grant.target);
-        self.grants.push(grant);
-        true
-    }
 }
 
 /// The name that a pattern's addresses are looked up under ahead of time.
@@ -125,17 +118,21 @@ pub fn resolvable(pattern: &NamePattern) -> Option<String> {
     (pattern.scope != Scope::Below).then(|| pattern.name.to_string())
 }
 
+fn for_a_time(life: Option<u32>) -> String {
+    life.map_or_else(String::new, |seconds| format!(", {seconds} s left"))
+}
+
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "mode {}", self.mode)?;
+        writeln!(f, "mode {}{}", self.mode, for_a_time(self.mode_life))?;
         for target in self.denied() {
             writeln!(f, "deny  {target}")?;
         }
         for entry in &self.entries {
             writeln!(f, "allow {}  ({})", entry.target, entry.origin)?;
         }
-        for target in self.granted(Action::Allow) {
-            writeln!(f, "allow {target}  (operator)")?;
+        for grant in self.grants.iter().filter(|grant| grant.action == Action::Allow) {
+            writeln!(f, "allow {}  (operator{})", grant.target, for_a_time(grant.life))?;
         }
         for address in &self.upstreams {
             writeln!(f, "allow {address} port 53  (resolver)")?;

@@ -126,6 +126,29 @@ pub fn classify(address: IpAddr) -> Class {
         .map_or(Class::Public, |special| special.class)
 }
 
+/// What the special range of an address is and who says so, looking through the embedded forms.
+#[must_use]
+pub fn special_source(address: IpAddr) -> Option<&'static str> {
+    let address = match address {
+        IpAddr::V6(v6) => embedded_v4(v6).map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    };
+    RANGES
+        .iter()
+        .find(|special| special.net.contains(&address))
+        .map(|special| special.source)
+}
+
+/// Whether an entry for a network is meant for an address, the embedded forms of an IPv4 network included.
+#[must_use]
+pub fn covers_address(net: IpNet, address: IpAddr) -> bool {
+    net.contains(&address)
+        || match (net, address) {
+            (IpNet::V4(net), IpAddr::V6(v6)) => embedded_v4(v6).is_some_and(|v4| net.contains(&v4)),
+            _ => false,
+        }
+}
+
 /// The IPv4 address inside an IPv6 address of one of the three embedded forms.
 #[must_use]
 pub fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {

@@ -75,14 +75,14 @@ impl std::fmt::Display for Note {
     }
 }
 
-fn family_of(address: IpAddr) -> (Family, u128) {
+pub(super) fn family_of(address: IpAddr) -> (Family, u128) {
     match address {
         IpAddr::V4(v4) => (Family::V4, u128::from(v4.to_bits())),
         IpAddr::V6(v6) => (Family::V6, v6.to_bits()),
     }
 }
 
-fn span_of(net: IpNet) -> (Family, Span) {
+pub(super) fn span_of(net: IpNet) -> (Family, Span) {
     let (family, first) = family_of(net.network());
     let (_, last) = family_of(net.broadcast());
     (family, Span { first, last })
@@ -142,87 +142,148 @@ fn protocols(only: Option<Protocol>) -> impl Iterator<Item = Protocol> {
         .filter(move |protocol| only.is_none_or(|only| only == *protocol))
 }
 
-/// Collects what each set should hold, before it is put into normal form.
+/// Seconds that an entry has left, ordered so that the longest is the greatest.
+type Life = u32;
+
+/// Addresses with ports.
+type Rectangle = (Span, PortRange, Life);
+
+/// Of an entry that does not end.
+const FOR_GOOD: Life = u32::MAX;
+
+fn left(life: Life) -> Option<u32> {
+    (life != FOR_GOOD).then_some(life)
+}
+
+/// Collects what each set should hold, before it is put into normal form. Where entries meet, the one that lasts longest counts.
 #[derive(Default)]
 struct Collector {
-    whole: BTreeMap<(Class, Family), Vec<Span>>,
-    scoped: BTreeMap<(Class, Family, Protocol), Vec<(Span, PortRange)>>,
+    whole: BTreeMap<(Class, Family), Vec<(Span, Life)>>,
+    scoped: BTreeMap<(Class, Family, Protocol), Vec<Rectangle>>,
 }
 
 impl Collector {
-    fn add(&mut self, class: Class, family: Family, span: Span, ports: &Ports) {
+    fn add(&mut self, class: Class, family: Family, span: Span, ports: &Ports, life: Option<u32>) {
+        let life = life.unwrap_or(FOR_GOOD);
         match ports {
-            Ports::All => self.whole.entry((class, family)).or_default().push(span),
+            Ports::All => self.whole.entry((class, family)).or_default().push((span, life)),
             Ports::Only { ranges, protocol: only } => {
                 for protocol in protocols(*only) {
                     let list = self.scoped.entry((class, family, protocol)).or_default();
-                    list.extend(ranges.iter().map(|range| (span, *range)));
+                    list.extend(ranges.iter().map(|range| (span, *range, life)));
                 }
             }
         }
     }
 
     fn finish(self) -> BTreeMap<SetId, Vec<Element>> {
-        let mut sets: BTreeMap<SetId, BTreeSet<Element>> = BTreeMap::new();
+        let mut sets: BTreeMap<SetId, Vec<Element>> = BTreeMap::new();
+        let mut put = |set, element| sets.entry(set).or_default().push(element);
         for ((class, family), list) in self.whole {
-            let (hosts, nets): (Vec<Span>, Vec<Span>) = list.into_iter().partition(|span| span.is_one());
-            let mut put = |kind, span| {
-                sets.entry(SetId::Destinations(class, kind, family))
-                    .or_default()
-                    .insert(Element {
-                        addresses: Some(span),
-                        service: None,
-                    });
-            };
-            for span in hosts {
-                put(Kind::Hosts, span);
+            let (hosts, nets): (Vec<_>, Vec<_>) = list.into_iter().partition(|(span, _)| span.is_one());
+            let mut longest: BTreeMap<Span, Life> = BTreeMap::new();
+            for (span, life) in hosts {
+                let known = longest.entry(span).or_insert(life);
+                *known = life.max(*known);
             }
-            for span in spans(&ranges(nets)) {
-                put(Kind::Nets, span);
+            for (kind, (span, life)) in longest
+                .into_iter()
+                .map(|item| (Kind::Hosts, item))
+                .chain(layers(nets).into_iter().map(|item| (Kind::Nets, item)))
+            {
+                put(
+                    SetId::Destinations(class, kind, family),
+                    Element {
+                        addresses: Some(span),
+                        life: left(life),
+                        ..Element::default()
+                    },
+                );
             }
         }
         for ((class, family, protocol), list) in self.scoped {
-            let simple = |item: &(Span, PortRange)| item.0.is_one() && item.1.first == item.1.last;
+            let simple = |item: &Rectangle| item.0.is_one() && item.1.first == item.1.last;
             let (ports, rest): (Vec<_>, Vec<_>) = list.into_iter().partition(simple);
-            let mut put = |kind, span, range| {
-                sets.entry(SetId::Destinations(class, kind, family))
-                    .or_default()
-                    .insert(Element {
+            let mut longest: BTreeMap<(Span, PortRange), Life> = BTreeMap::new();
+            for (span, range, life) in ports {
+                let known = longest.entry((span, range)).or_insert(life);
+                *known = life.max(*known);
+            }
+            for (kind, (span, range, life)) in longest
+                .into_iter()
+                .map(|((span, range), life)| (Kind::Ports, (span, range, life)))
+                .chain(disjoint(rest).into_iter().map(|item| (Kind::Ranges, item)))
+            {
+                put(
+                    SetId::Destinations(class, kind, family),
+                    Element {
                         addresses: Some(span),
                         service: Some((protocol, range)),
-                    });
-            };
-            for (span, range) in ports {
-                put(Kind::Ports, span, range);
-            }
-            for (span, range) in disjoint(rest) {
-                put(Kind::Ranges, span, range);
+                        life: left(life),
+                        ..Element::default()
+                    },
+                );
             }
         }
-        sets.into_iter()
-            .map(|(set, elements)| (set, elements.into_iter().collect()))
-            .collect()
+        sets
     }
+}
+
+/// The same numbers as spans that do not overlap: what lasts longer is whole, what ends sooner is what is left of it.
+fn layers(list: Vec<(Span, Life)>) -> Vec<(Span, Life)> {
+    let mut by_life: BTreeMap<Life, Vec<Span>> = BTreeMap::new();
+    for (span, life) in list {
+        by_life.entry(life).or_default().push(span);
+    }
+    let mut covered = Ranges::default();
+    let mut result = Vec::new();
+    for (life, list) in by_life.into_iter().rev() {
+        let own = ranges(list);
+        result.extend(spans(&own.subtract(&covered)).map(|span| (span, life)));
+        covered = covered.union(&own);
+    }
+    result
+}
+
+fn port_layers(list: Vec<(PortRange, Life)>) -> Vec<(PortRange, Life)> {
+    let span = |range: PortRange| Span {
+        first: u128::from(range.first),
+        last: u128::from(range.last),
+    };
+    let port = |number: u128| u16::try_from(number).unwrap_or(u16::MAX);
+    let list = list.into_iter().map(|(range, life)| (span(range), life)).collect();
+    let mut layers: Vec<_> = layers(list)
+        .into_iter()
+        .map(|(span, life)| {
+            let range = PortRange {
+                first: port(span.first),
+                last: port(span.last),
+            };
+            (range, life)
+        })
+        .collect();
+    layers.sort_unstable();
+    layers
 }
 
 /// The same addresses and ports as rectangles that do not overlap, which interval sets refuse: the address axis is cut
 /// wherever a rectangle begins or ends.
-fn disjoint(mut list: Vec<(Span, PortRange)>) -> Vec<(Span, PortRange)> {
+fn disjoint(mut list: Vec<Rectangle>) -> Vec<Rectangle> {
     list.sort_unstable();
     list.dedup();
     let mut cuts: BTreeSet<u128> = BTreeSet::new();
-    for (span, _) in &list {
+    for (span, ..) in &list {
         cuts.insert(span.first);
         if let Some(after) = span.last.checked_add(1) {
             cuts.insert(after);
         }
     }
     let cuts: Vec<u128> = cuts.into_iter().collect();
-    let mut result: Vec<(Span, Vec<PortRange>)> = Vec::new();
-    let mut active: Vec<(Span, PortRange)> = Vec::new();
+    let mut result: Vec<(Span, Vec<(PortRange, Life)>)> = Vec::new();
+    let mut active: Vec<Rectangle> = Vec::new();
     let mut next = 0;
     for (index, &first) in cuts.iter().enumerate() {
-        active.retain(|(span, _)| span.last >= first);
+        active.retain(|(span, ..)| span.last >= first);
         while let Some(item) = list.get(next).filter(|item| item.0.first <= first) {
             active.push(*item);
             next += 1;
@@ -231,10 +292,7 @@ fn disjoint(mut list: Vec<(Span, PortRange)>) -> Vec<(Span, PortRange)> {
             continue;
         }
         let last = cuts.get(index + 1).map_or(u128::MAX, |cut| cut - 1);
-        let ports = match Ports::only(active.iter().map(|(_, range)| *range).collect(), None) {
-            Some(Ports::Only { ranges, .. }) => ranges,
-            _ => continue,
-        };
+        let ports = port_layers(active.iter().map(|(_, range, life)| (*range, *life)).collect());
         match result.last_mut() {
             // Neighbours with the same ports are one rectangle.
             Some((span, same)) if span.last.checked_add(1) == Some(first) && *same == ports => span.last = last,
@@ -243,7 +301,7 @@ fn disjoint(mut list: Vec<(Span, PortRange)>) -> Vec<(Span, PortRange)> {
     }
     result
         .into_iter()
-        .flat_map(|(span, ports)| ports.into_iter().map(move |range| (span, range)))
+        .flat_map(|(span, ports)| ports.into_iter().map(move |(range, life)| (span, range, life)))
         .collect()
 }
 
@@ -277,15 +335,16 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
             Destination::Network(_) => None,
         })
         .collect();
+    let granted = policy.grants.iter().filter(|grant| grant.action == Action::Allow);
     let listed = policy
         .entries
         .iter()
-        .map(|entry| (Class::Static, &entry.target))
-        .chain(policy.granted(Action::Allow).map(|target| (Class::Grant, target)));
+        .map(|entry| (Class::Static, &entry.target, None))
+        .chain(granted.map(|grant| (Class::Grant, &grant.target, grant.life)));
     // Addresses that some listed name holds which nobody denied.
     let mut held: BTreeSet<IpAddr> = BTreeSet::new();
 
-    for (class, target) in listed {
+    for (class, target, life) in listed {
         match &target.destination {
             Destination::Network(net) => {
                 if explicit_class(*net).is_some() {
@@ -295,7 +354,7 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
                 }
                 let (family, pieces) = reachable(*net);
                 for span in pieces {
-                    collector.add(class, family, span, &target.ports);
+                    collector.add(class, family, span, &target.ports, life);
                 }
             }
             Destination::Name(pattern) => {
@@ -316,7 +375,7 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
                         continue;
                     }
                     let (family, number) = family_of(address);
-                    collector.add(Class::Learned, family, Span::one(number), &target.ports);
+                    collector.add(Class::Learned, family, Span::one(number), &target.ports, life);
                     held.insert(address);
                 }
             }
@@ -349,7 +408,7 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
         let (family, number) = family_of(address);
         sets.entry(SetId::Upstream(family)).or_default().push(Element {
             addresses: Some(Span::one(number)),
-            service: None,
+            ..Element::default()
         });
     }
     for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -363,10 +422,18 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
             sets.entry(SetId::Published)
                 .or_default()
                 .extend(ranges.into_iter().map(|range| Element {
-                    addresses: None,
                     service: Some((protocol, range)),
+                    ..Element::default()
                 }));
         }
+    }
+    if let Some(life) = policy.mode_life {
+        let families = Family::ALL.map(|family| Element {
+            family: Some(family),
+            life: Some(life),
+            ..Element::default()
+        });
+        sets.insert(SetId::Window, families.to_vec());
     }
     for elements in sets.values_mut() {
         elements.sort_unstable();
@@ -378,11 +445,11 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
 /// Denies a network, and what reaches it embedded in IPv6.
 fn deny(collector: &mut Collector, net: IpNet, ports: &Ports) {
     let (family, span) = span_of(net);
-    collector.add(Class::Deny, family, span, ports);
+    collector.add(Class::Deny, family, span, ports, None);
     if let IpNet::V4(v4) = net {
         for form in embedded_v6_forms(v4) {
             let (family, span) = span_of(IpNet::V6(form));
-            collector.add(Class::Deny, family, span, ports);
+            collector.add(Class::Deny, family, span, ports, None);
         }
     }
 }

@@ -23,6 +23,7 @@ fn policy(targets: &[String], denied: &[String]) -> Policy {
             .map(|target| Grant {
                 action: Action::Deny,
                 target: target.parse().unwrap(),
+                life: None,
             })
             .collect(),
         ..Policy::default()

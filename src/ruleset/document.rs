@@ -6,11 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nftables::schema::{
-    Counter, Element as ElementCommand, FlushObject, NfCmd, NfListObject, NfObject, Nftables, Table,
-};
+use nftables::schema::{Counter, Element as ElementCommand, FlushObject, NfCmd, NfListObject, NfObject, Table};
 use nftables::types::NfFamily;
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::TABLE;
 use super::contents::Contents;
@@ -24,34 +23,70 @@ use super::sets::{Class, Kind, SetId};
 const BUDGET: usize = 200_000;
 
 /// Netlink bytes of one element, measured on libnftables 1.0.6 and rounded up.
-fn weight(set: SetId) -> usize {
-    match set {
-        SetId::Destinations(_, Kind::Hosts, _) | SetId::Upstream(_) => 56,
-        SetId::Destinations(_, Kind::Ports, _) => 80,
-        SetId::Destinations(_, Kind::Nets, _) | SetId::Published => 120,
-        SetId::Destinations(_, Kind::Ranges, _) => 160,
-    }
+fn weight(set: SetId, elements: &[Element]) -> usize {
+    let timeout = if elements.iter().any(|element| element.life.is_some()) {
+        48
+    } else {
+        0
+    };
+    timeout
+        + match set {
+            SetId::Destinations(_, Kind::Hosts, _) | SetId::Upstream(_) | SetId::Window => 56,
+            SetId::Destinations(_, Kind::Ports, _) => 80,
+            SetId::Destinations(_, Kind::Nets, _) | SetId::Published => 120,
+            SetId::Destinations(_, Kind::Ranges, _) => 160,
+        }
 }
 
-type Command = NfObject<'static>;
+/// One command of a document.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Command {
+    Typed(NfObject<'static>),
+    /// What the crate `nftables` has no type for.
+    Raw(Value),
+}
+
+#[derive(Serialize)]
+struct Document {
+    nftables: Vec<Command>,
+}
+
+fn command(command: NfCmd<'static>) -> Command {
+    Command::Typed(NfObject::CmdObject(command))
+}
 
 fn add(object: NfListObject<'static>) -> Command {
-    NfObject::CmdObject(NfCmd::Add(object))
+    command(NfCmd::Add(object))
 }
 
 fn declare(set: SetId, elements: &[Element]) -> Command {
-    let mut declaration = set.declaration();
     // An empty list is an error: the key is left out.
-    if !elements.is_empty() {
-        declaration.elem = Some(elements.iter().map(|element| element.expr(set.family())).collect());
+    let elements = (!elements.is_empty()).then(|| {
+        elements
+            .iter()
+            .map(|element| element.expr(set.family()))
+            .collect::<Vec<_>>()
+    });
+    if set == SetId::Window {
+        let mut value = set.declared();
+        if let Some(elements) = elements {
+            value["elem"] = serde_json::to_value(elements).unwrap_or_default();
+        }
+        return Command::Raw(json!({ "add": { "set": value } }));
     }
+    let mut declaration = set.declaration();
+    declaration.elem = elements.map(Into::into);
     add(NfListObject::Set(Box::new(declaration)))
 }
 
+/// Empties a set that exists. Unlike the removal of elements this cannot fail because the kernel took one out meanwhile.
+fn flush(set: SetId) -> Command {
+    command(NfCmd::Flush(FlushObject::Set(Box::new(set.declaration()))))
+}
+
 fn text(commands: Vec<Command>) -> String {
-    let document = Nftables {
-        objects: commands.into(),
-    };
+    let document = Document { nftables: commands };
     serde_json::to_string(&document).unwrap_or_else(|_| unreachable!("typed documents always serialize"))
 }
 
@@ -62,15 +97,16 @@ fn groups(contents: &BTreeMap<SetId, Vec<Element>>) -> Vec<Vec<(SetId, &[Element
     let mut room = BUDGET;
     for (&set, elements) in contents {
         let mut rest = elements.as_slice();
+        let weight = weight(set, elements);
         while !rest.is_empty() {
-            let fits = room / weight(set);
+            let fits = room / weight;
             if fits == 0 {
                 groups.push(std::mem::take(&mut group));
                 room = BUDGET;
                 continue;
             }
             let (now, later) = rest.split_at(fits.min(rest.len()));
-            room -= now.len() * weight(set);
+            room -= now.len() * weight;
             group.push((set, now));
             rest = later;
         }
@@ -86,7 +122,7 @@ fn groups(contents: &BTreeMap<SetId, Vec<Element>>) -> Vec<Vec<(SetId, &[Element
 pub fn create(layout: &Layout, contents: &Contents) -> Vec<String> {
     let mut groups = groups(&contents.sets).into_iter();
     let first: BTreeMap<SetId, &[Element]> = groups.next().unwrap_or_default().into_iter().collect();
-    let mut commands = vec![NfObject::CmdObject(NfCmd::Create(NfListObject::Table(Table {
+    let mut commands = vec![command(NfCmd::Create(NfListObject::Table(Table {
         family: NfFamily::INet,
         name: TABLE.into(),
         handle: None,
@@ -155,18 +191,27 @@ fn edit(from: &Layout, before: &Contents, to: &Layout, after: &Contents, rewrite
     for set in &to.sets {
         let (old, new) = (of(before, set), of(after, set));
         let gone = difference(&old, &new);
-        if !gone.is_empty() {
-            removals.push(NfObject::CmdObject(NfCmd::Delete(NfListObject::Element(
-                ElementCommand {
-                    family: NfFamily::INet,
-                    table: TABLE.into(),
-                    name: set.to_string().into(),
-                    elem: gone.iter().map(|element| element.expr(set.family())).collect(),
-                },
-            ))));
-        }
         let fresh = difference(&new, &old);
         let denies = matches!(set, SetId::Destinations(Class::Deny, ..));
+        let mortal = old.iter().chain(&new).any(|element| element.life.is_some());
+        if mortal && !(gone.is_empty() && fresh.is_empty()) {
+            // As a whole: what is to be removed may have ended, and one that is there keeps its own time.
+            if from.sets.contains(set) {
+                removals.push(flush(*set));
+            }
+            if !new.is_empty() {
+                additions.insert(*set, new);
+            }
+            continue;
+        }
+        if !gone.is_empty() {
+            removals.push(command(NfCmd::Delete(NfListObject::Element(ElementCommand {
+                family: NfFamily::INet,
+                table: TABLE.into(),
+                name: set.to_string().into(),
+                elem: gone.iter().map(|element| element.expr(set.family())).collect(),
+            }))));
+        }
         if denies && !new.is_empty() {
             // All of them each time: what an interrupted command desired and did not bring would never come otherwise, as
             // it is no difference any more. What is there already passes.
@@ -188,15 +233,13 @@ fn edit(from: &Layout, before: &Contents, to: &Layout, after: &Contents, rewrite
     if rewrite {
         for chain in chains() {
             commands.push(add(NfListObject::Chain(chain.clone())));
-            commands.push(NfObject::CmdObject(NfCmd::Flush(FlushObject::Chain(
-                nftables::schema::Chain {
-                    _type: None,
-                    hook: None,
-                    prio: None,
-                    policy: None,
-                    ..chain
-                },
-            ))));
+            commands.push(command(NfCmd::Flush(FlushObject::Chain(nftables::schema::Chain {
+                _type: None,
+                hook: None,
+                prio: None,
+                policy: None,
+                ..chain
+            }))));
         }
         commands.extend(
             rules(to)
@@ -230,5 +273,5 @@ pub fn preview(layout: &Layout, contents: &Contents) -> Value {
             commands.extend(list);
         }
     }
-    serde_json::json!({ "nftables": commands })
+    json!({ "nftables": commands })
 }

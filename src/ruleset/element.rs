@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use nftables::expr::{Expression, Range};
+use nftables::expr::{Elem, Expression, NamedExpression, Range};
 use serde_json::Value;
 
 use super::sets::Family;
@@ -43,12 +43,16 @@ impl Span {
 }
 
 /// One element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element {
+    /// The address family, in the set that holds families.
+    pub family: Option<Family>,
     /// The addresses, in a set that holds any.
     pub addresses: Option<Span>,
     /// Protocol and ports, in a set that holds any.
     pub service: Option<(Protocol, PortRange)>,
+    /// Seconds after which the kernel takes it out; it stays without.
+    pub life: Option<u32>,
 }
 
 fn address_text(family: Family, address: u128) -> String {
@@ -59,20 +63,24 @@ fn address_text(family: Family, address: u128) -> String {
     }
 }
 
+/// Bits of an address.
+const fn width(family: Family) -> u32 {
+    match family {
+        Family::V4 => 32,
+        Family::V6 => 128,
+    }
+}
+
 fn range(first: Expr, last: Expr) -> Expr {
     Expression::Range(Box::new(Range { range: [first, last] }))
 }
 
 pub(super) fn span_expr(family: Family, span: Span) -> Expr {
-    let width = match family {
-        Family::V4 => 32,
-        Family::V6 => 128,
-    };
     if span.is_one() {
         return text(address_text(family, span.first));
     }
     match span.host_bits() {
-        Some(bits) => prefix(address_text(family, span.first), width - bits),
+        Some(bits) => prefix(address_text(family, span.first), width(family) - bits),
         None => range(
             text(address_text(family, span.first)),
             text(address_text(family, span.last)),
@@ -81,8 +89,29 @@ pub(super) fn span_expr(family: Family, span: Span) -> Expr {
 }
 
 impl Element {
+    /// The same for good.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        Self { life: None, ..self }
+    }
+
     /// As libnftables takes it.
     pub(super) fn expr(&self, family: Option<Family>) -> Expr {
+        let key = self.key(family);
+        match self.life {
+            None => key,
+            Some(seconds) => Expression::Named(NamedExpression::Elem(Elem {
+                val: Box::new(key),
+                timeout: Some(seconds),
+                ..Elem::default()
+            })),
+        }
+    }
+
+    fn key(&self, family: Option<Family>) -> Expr {
+        if let Some(family) = self.family {
+            return text(family.protocol());
+        }
         let mut parts = Vec::with_capacity(3);
         if let Some(span) = self.addresses {
             parts.push(span_expr(family.unwrap_or(Family::V4), span));
@@ -112,12 +141,26 @@ impl Element {
     pub(super) fn read(value: &Value) -> Option<Self> {
         // With a timeout, counter or comment the key is wrapped.
         if let Some(inner) = value.get("elem") {
-            return Self::read(inner.get("val")?);
+            let life = match (inner.get("expires"), inner.get("timeout")) {
+                (None, None) => None,
+                (Some(left), _) | (None, Some(left)) => Some(u32::try_from(left.as_u64()?).ok()?),
+            };
+            return Some(Self {
+                life,
+                ..Self::read(inner.get("val")?)?
+            });
         }
         let Some(parts) = value.get("concat").and_then(Value::as_array) else {
+            let family = Family::ALL
+                .into_iter()
+                .find(|family| value.as_str() == Some(family.protocol()));
             return Some(Self {
-                addresses: Some(read_span(value)?),
-                service: None,
+                family,
+                addresses: match family {
+                    Some(_) => None,
+                    None => Some(read_span(value)?),
+                },
+                ..Self::default()
             });
         };
         let (address, protocol, port) = match parts.as_slice() {
@@ -128,6 +171,7 @@ impl Element {
         Some(Self {
             addresses: address,
             service: Some((read_protocol(protocol)?, read_ports(port)?)),
+            ..Self::default()
         })
     }
 }
@@ -195,28 +239,38 @@ fn read_ports(value: &Value) -> Option<PortRange> {
     })
 }
 
-impl fmt::Display for Element {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Span {
+    /// An address, a network, or `first-last`.
+    pub(super) fn text(self, family: Family) -> String {
+        let first = address_text(family, self.first);
+        match self.host_bits() {
+            Some(0) => first,
+            Some(bits) => format!("{first}/{}", width(family) - bits),
+            None => format!("{first}-{}", address_text(family, self.last)),
+        }
+    }
+}
+
+impl Element {
+    /// In words, where the family of its addresses is known.
+    pub(super) fn text(&self, family: Family) -> String {
+        let mut text = self
+            .family
+            .map_or_else(String::new, |family| family.protocol().to_owned());
         if let Some(span) = self.addresses {
-            // Only for messages: the family of a low number is a guess, as nobody lists ::/96.
-            let family = if span.last > Family::V4.last() {
-                Family::V6
-            } else {
-                Family::V4
-            };
-            f.write_str(&address_text(family, span.first))?;
-            match span.host_bits() {
-                Some(0) => {}
-                Some(bits) => {
-                    let width = if family == Family::V4 { 32 } else { 128 };
-                    write!(f, "/{}", width - bits)?;
-                }
-                None => write!(f, "-{}", address_text(family, span.last))?,
-            }
+            text.push_str(&span.text(family));
         }
         if let Some((protocol, ports)) = self.service {
-            write!(f, ":{ports}/{protocol}")?;
+            text.push_str(&format!(":{ports}/{protocol}"));
         }
-        Ok(())
+        text
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Only for messages: the family of a low number is a guess, as nobody lists ::/96.
+        let low = self.addresses.is_some_and(|span| span.last <= Family::V4.last());
+        f.write_str(&self.text(if low { Family::V4 } else { Family::V6 }))
     }
 }

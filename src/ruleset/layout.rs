@@ -18,16 +18,17 @@ use std::collections::BTreeSet;
 use nftables::schema::{Chain, Rule};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
-use super::contents::special;
+use super::contents::{Contents, special};
 use super::element::span_expr;
 use super::sets::{Class, Family, Kind, SetId};
 use super::words::{
-    Expr, Stmt, accept, admin_prohibited, any_of, concat, count, ct_direction, ct_mark, ct_state, drop, from_loopback,
-    goto, in_set, is, is_not, l4proto, log, meta, neighbour_discovery, nfproto, out_of_other_than_loopback, payload,
-    reset, routing_header, set_ct_mark, tcp_or_udp, text, to_local_address,
+    Expr, Stmt, accept, admin_prohibited, any_of, concat, count, ct_direction, ct_mark, ct_state, drop,
+    from_local_address, from_loopback, goto, in_set, is, is_not, l4proto, log, meta, neighbour_discovery, nfproto,
+    out_of_other_than_loopback, payload, prefix, reset, routing_header, set_ct_mark, tcp_or_udp, text,
+    to_local_address,
 };
 use super::{FORMAT, TABLE};
-use crate::policy::{Mode, Refuse};
+use crate::policy::{Mode, Policy, Refuse};
 
 /// Mark of connections to published ports. Only the table sets it: a container cannot mark connections without
 /// NET_ADMIN.
@@ -41,10 +42,25 @@ pub const COUNTERS: [&str; 5] = ["allowed", "blocked", "denied", "private", "byp
 pub struct Layout {
     /// The mode.
     pub mode: Mode,
+    /// Whether it lasts only as long as [`SetId::Window`] holds the packet's family; then it is as [`Mode::Up`].
+    pub timed: bool,
     /// How TCP is refused.
     pub refuse: Refuse,
     /// The sets that exist.
     pub sets: BTreeSet<SetId>,
+}
+
+impl Layout {
+    /// The layout that a policy asks for: sets exist where they are needed.
+    #[must_use]
+    pub fn of(policy: &Policy, contents: &Contents) -> Self {
+        Self {
+            mode: policy.mode,
+            timed: policy.mode_life.is_some(),
+            refuse: policy.refuse,
+            sets: contents.sets.keys().copied().collect(),
+        }
+    }
 }
 
 /// A rule before it has a table.
@@ -76,16 +92,32 @@ impl RuleSpec {
 /// The first rule's comment: what the table is, and the mode, for whoever reads it back. (libnftables 1.0.6 drops
 /// the comments of tables and chains.)
 #[must_use]
-pub fn marker(mode: Mode, refuse: Refuse) -> String {
-    format!("terok-shield:{FORMAT} mode={mode} refuse={refuse}")
+pub fn marker(layout: &Layout) -> String {
+    let timed = if layout.timed { TIMED } else { "" };
+    format!(
+        "terok-shield:{FORMAT} mode={}{timed} refuse={}",
+        layout.mode, layout.refuse
+    )
 }
 
-/// The mode and the way of refusing that a marker names.
+/// What a marker says behind the mode if that ends by itself.
+const TIMED: &str = ",timed";
+
+/// The layout that a marker names, without its sets.
 #[must_use]
-pub fn read_marker(comment: &str) -> Option<(Mode, Refuse)> {
+pub fn read_marker(comment: &str) -> Option<Layout> {
     let rest = comment.strip_prefix(&format!("terok-shield:{FORMAT} mode="))?;
     let (mode, refuse) = rest.split_once(" refuse=")?;
-    Some((mode.parse().ok()?, refuse.parse().ok()?))
+    let (mode, timed) = match mode.strip_suffix(TIMED) {
+        Some(mode) => (mode, true),
+        None => (mode, false),
+    };
+    Some(Layout {
+        mode: mode.parse().ok()?,
+        timed,
+        refuse: refuse.parse().ok()?,
+        sets: BTreeSet::new(),
+    })
 }
 
 /// All chains, base chains first. They stay for the life of the table.
@@ -165,7 +197,7 @@ pub fn rules(layout: &Layout) -> Vec<RuleSpec> {
 fn output(layout: &Layout, rules: &mut Rules) {
     rules.rules.push(RuleSpec {
         chain: "output",
-        comment: Some(marker(layout.mode, layout.refuse)),
+        comment: Some(marker(layout)),
         statements: vec![to_local_address(), accept()],
     });
     if layout.mode == Mode::Block {
@@ -198,6 +230,24 @@ fn output(layout: &Layout, rules: &mut Rules) {
 }
 
 fn input(layout: &Layout, rules: &mut Rules) {
+    if layout.mode == Mode::Block && layout.sets.contains(&SetId::Published) {
+        // rootlessport brings what comes from outside over the loopback interface, from and to an own address. (A reset by
+        // which we refuse comes that way, too, and not from an own one.)
+        for (family, loopback) in [(Family::V4, prefix("127.0.0.0".into(), 8)), (Family::V6, text("::1"))] {
+            for port in ["dport", "sport"] {
+                let service = concat(vec![meta(nftables::expr::MetaKey::L4proto), payload("th", port)]);
+                rules.add(
+                    "input",
+                    [
+                        is_not(payload(ip(family), "daddr"), loopback.clone()),
+                        from_local_address(),
+                        in_set(service, SetId::Published),
+                        drop(),
+                    ],
+                );
+            }
+        }
+    }
     rules.add("input", [from_loopback(), accept()]);
     if layout.mode != Mode::Block {
         let mut discovery = neighbour_discovery(&["nd-router-advert", "nd-neighbor-solicit", "nd-neighbor-advert"]);
@@ -320,11 +370,25 @@ fn outbound(layout: &Layout, family: Family, rules: &mut Rules) {
         chain,
         [closed(layout.mode, family, DESTINATION.address), goto("refuse_private")],
     );
+    if layout.timed {
+        rules.add(chain, [window(), goto("bypass")]);
+        if layout.mode == Mode::DownAll {
+            rules.add(
+                chain,
+                [closed(Mode::Up, family, DESTINATION.address), goto("refuse_private")],
+            );
+        }
+    }
     let rest = match layout.mode {
-        Mode::Down | Mode::DownAll => "bypass",
-        Mode::Up | Mode::Block => "refuse_blocked",
+        Mode::Down | Mode::DownAll if !layout.timed => "bypass",
+        _ => "refuse_blocked",
     };
     rules.add(chain, [goto(rest)]);
+}
+
+/// The time of a mode that ends by itself is not over.
+fn window() -> Stmt {
+    in_set(meta(nftables::expr::MetaKey::Nfproto), SetId::Window)
 }
 
 fn inbound(layout: &Layout, family: Family, rules: &mut Rules) {
@@ -390,10 +454,14 @@ fn inbound(layout: &Layout, family: Family, rules: &mut Rules) {
     }
     if matches!(layout.mode, Mode::Down | Mode::DownAll) {
         rules.add(replies, [closed(layout.mode, family, SOURCE.address), drop()]);
-        rules.add(replies, [accept()]);
-    } else {
-        rules.add(replies, [drop()]);
+        if layout.timed {
+            rules.add(replies, [window(), accept()]);
+        } else {
+            rules.add(replies, [accept()]);
+            return;
+        }
     }
+    rules.add(replies, [drop()]);
 }
 
 /// Far end within what stays closed in this mode unless it is listed: the floor always, private ranges but in `down_all`.

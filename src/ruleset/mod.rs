@@ -4,6 +4,7 @@
 //! [`compile`] says what stands in which set, [`Layout`] which rules a table has, [`create`] and [`change`] make the
 //! documents, [`Snapshot`] reads a table back and names every difference.
 
+mod cases;
 mod contents;
 mod document;
 mod element;
@@ -11,8 +12,10 @@ mod layout;
 mod render;
 mod sets;
 mod snapshot;
+mod verdict;
 mod words;
 
+pub use cases::{Case, cases};
 pub use contents::{Contents, Note, compile, covered_explicitly};
 pub use document::{change, create, preview, repair};
 pub use element::{Element, Span};
@@ -20,6 +23,7 @@ pub use layout::{COUNTERS, Layout, RuleSpec, chains, marker, rules};
 pub use render::{rule_text, table_text};
 pub use sets::{Class, Family, Kind, SetId};
 pub use snapshot::{Drift, Snapshot, SnapshotError};
+pub use verdict::{Decision, Verdict, decide};
 pub use words::LOG_GROUP;
 
 /// Our table, of family `inet`.

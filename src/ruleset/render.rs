@@ -64,7 +64,13 @@ fn expression(value: &Value) -> String {
         "meta" if ["l4proto", "nfproto"].contains(&field("key").as_str()) => format!("meta {}", field("key")),
         "meta" => field("key"),
         "ct" => format!("ct {}", field("key")),
-        "fib" => "fib daddr type".to_owned(),
+        "fib" => {
+            let flags = match &body["flags"] {
+                Value::Array(flags) => flags.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" . "),
+                other => other.as_str().unwrap_or("?").to_owned(),
+            };
+            format!("fib {flags} type")
+        }
         "exthdr" => format!("exthdr {}", field("name")),
         "concat" => list(" . "),
         "set" => format!("{{ {} }}", list(", ")),

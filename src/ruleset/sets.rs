@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use nftables::schema::{Set, SetFlag, SetType, SetTypeValue};
 use nftables::types::NfFamily;
+use serde_json::Value;
 
 use super::TABLE;
 
@@ -27,6 +28,15 @@ impl Family {
         match self {
             Self::V4 => "v4",
             Self::V6 => "v6",
+        }
+    }
+
+    /// Its name in nftables' own words.
+    #[must_use]
+    pub const fn protocol(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
         }
     }
 
@@ -115,6 +125,8 @@ pub enum SetId {
     Upstream(Family),
     /// `protocol . port` of the container that the operator published.
     Published,
+    /// The families for which a mode that ends by itself has not ended yet.
+    Window,
 }
 
 impl SetId {
@@ -123,14 +135,24 @@ impl SetId {
     pub const fn family(self) -> Option<Family> {
         match self {
             Self::Destinations(_, _, family) | Self::Upstream(family) => Some(family),
-            Self::Published => None,
+            Self::Published | Self::Window => None,
         }
+    }
+
+    /// Its declaration as JSON, without elements: for the one set whose type the crate `nftables` does not know, and to
+    /// compare with what is listed.
+    #[must_use]
+    pub fn declared(self) -> Value {
+        let mut value = serde_json::to_value(self.declaration()).unwrap_or_default();
+        if self == Self::Window {
+            value["type"] = Value::from("nf_proto");
+        }
+        value
     }
 
     /// Its declaration, without elements. Declaring it a second time must give the same words: a different
     /// declaration of a set that exists is an error.
-    #[must_use]
-    pub fn declaration(self) -> Set<'static> {
+    pub(super) fn declaration(self) -> Set<'static> {
         let address = match self.family() {
             Some(Family::V6) => SetType::Ipv6Addr,
             _ => SetType::Ipv4Addr,
@@ -152,6 +174,8 @@ impl SetId {
                 true,
                 false,
             ),
+            // `declared` puts the type in its place.
+            Self::Window => (SetTypeValue::Single(SetType::InetProto), false, true),
         };
         let flags = [(interval, SetFlag::Interval), (timeout, SetFlag::Timeout)]
             .into_iter()
@@ -176,6 +200,7 @@ impl fmt::Display for SetId {
             }
             Self::Upstream(family) => write!(f, "upstream_{}", family.word()),
             Self::Published => f.write_str("published"),
+            Self::Window => f.write_str("window"),
         }
     }
 }
@@ -188,6 +213,7 @@ impl FromStr for SetId {
         let mut words = name.split('_');
         let parsed = match (words.next(), words.next(), words.next()) {
             (Some("published"), None, None) => Self::Published,
+            (Some("window"), None, None) => Self::Window,
             (Some("upstream"), Some(word), None) => Self::Upstream(family(word)?),
             (Some(class), Some(kind), Some(word)) => Self::Destinations(
                 Class::ALL.into_iter().find(|c| c.word() == class).ok_or(())?,

@@ -14,7 +14,7 @@ use super::element::Element;
 use super::layout::{COUNTERS, Layout, chains, read_marker, rules};
 use super::render::rule_text;
 use super::sets::SetId;
-use crate::policy::{Mode, Refuse};
+use crate::policy::Mode;
 
 /// A listing that is not in the form libnftables documents.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +30,15 @@ struct LiveRule {
 #[derive(Debug, Clone, PartialEq)]
 struct LiveSet {
     declaration: Value,
-    elements: Vec<Element>,
+    /// `None` in a terse listing.
+    elements: Option<Vec<Element>>,
     unreadable: usize,
 }
 
 /// Our table as the kernel has it.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
+    terse: bool,
     present: bool,
     chains: BTreeMap<String, Value>,
     rules: BTreeMap<String, Vec<LiveRule>>,
@@ -70,7 +72,13 @@ pub enum Drift {
     ElementsMissing(String, usize, String),
     /// Elements are there that should not be: set, how many, the first.
     ElementsForeign(String, usize, String),
+    /// An element ends at another time than it should, or never: set, element.
+    Life(String, String),
 }
+
+/// Seconds by which an element may end before or after it should: its time begins when the kernel takes it, which is a little
+/// after it was written down, and both are whole seconds.
+const CLOCK_SLACK: u32 = 5;
 
 impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,6 +103,7 @@ impl fmt::Display for Drift {
             Self::ElementsForeign(set, count, first) => {
                 write!(f, "set {set}: {count} elements should not be there, {first} among them")
             }
+            Self::Life(set, element) => write!(f, "set {set}: {element} does not end when it should"),
         }
     }
 }
@@ -143,13 +152,25 @@ fn without_nulls(mut value: Value) -> Value {
 }
 
 impl Snapshot {
-    /// Reads our table from a listing of a ruleset or of the table.
+    /// Reads our table from a listing of a ruleset or of the table, with elements.
     pub fn read(listing: &Value) -> Result<Self, SnapshotError> {
+        Self::default().reading(listing)
+    }
+
+    /// The same from a terse listing, which has no elements.
+    pub fn read_terse(listing: &Value) -> Result<Self, SnapshotError> {
+        let terse = Self {
+            terse: true,
+            ..Self::default()
+        };
+        terse.reading(listing)
+    }
+
+    fn reading(mut self, listing: &Value) -> Result<Self, SnapshotError> {
         let objects = listing
             .get("nftables")
             .and_then(Value::as_array)
             .ok_or_else(|| SnapshotError("it has no list of objects".to_owned()))?;
-        let mut snapshot = Self::default();
         for object in objects {
             let Some((kind, body)) = object.as_object().and_then(|map| map.iter().next()) else {
                 return Err(SnapshotError("an entry is not an object".to_owned()));
@@ -159,12 +180,12 @@ impl Snapshot {
                 continue;
             }
             if kind == "table" {
-                snapshot.present |= in_table("name");
+                self.present |= in_table("name");
             } else if in_table("table") {
-                snapshot.take(kind, body)?;
+                self.take(kind, body)?;
             }
         }
-        Ok(snapshot)
+        Ok(self)
     }
 
     fn take(&mut self, kind: &str, body: &Value) -> Result<(), SnapshotError> {
@@ -189,7 +210,7 @@ impl Snapshot {
                     LiveSet {
                         declaration: declaration(body),
                         unreadable: listed.len() - elements.len(),
-                        elements,
+                        elements: (!self.terse).then_some(elements),
                     },
                 );
             }
@@ -212,22 +233,34 @@ impl Snapshot {
         self.present
     }
 
-    /// Mode and way of refusing that the table claims.
-    #[must_use]
-    pub fn claimed(&self) -> Option<(Mode, Refuse)> {
-        let first = self.rules.get("output")?.first()?;
-        read_marker(first.comment.as_deref()?)
-    }
-
     /// The layout that it claims to have, with the sets that exist.
     #[must_use]
     pub fn layout(&self) -> Option<Layout> {
-        let (mode, refuse) = self.claimed()?;
+        let first = self.rules.get("output")?.first()?;
         Some(Layout {
-            mode,
-            refuse,
             sets: self.sets.keys().filter_map(|name| name.parse().ok()).collect(),
+            ..read_marker(first.comment.as_deref()?)?
         })
+    }
+
+    /// The mode that it is in, with the seconds that are left of it: one that ends by itself, and has ended, is `up`.
+    /// From a terse listing only if [`Snapshot::add_elements`] brought the window.
+    #[must_use]
+    pub fn mode(&self) -> Option<(Mode, Option<u32>)> {
+        let layout = self.layout()?;
+        if !layout.timed {
+            return Some((layout.mode, None));
+        }
+        let window = self.sets.get(&SetId::Window.to_string());
+        let elements = window.and_then(|set| set.elements.as_ref());
+        let left = elements.and_then(|elements| elements.iter().filter_map(|element| element.life).max());
+        Some(left.map_or((Mode::Up, None), |left| (layout.mode, Some(left))))
+    }
+
+    /// Takes the elements of one set from a listing of it, where the snapshot was made from a terse one.
+    pub fn add_elements(&mut self, listing: &Value) -> Result<(), SnapshotError> {
+        self.sets.extend(Self::read(listing)?.sets);
+        Ok(())
     }
 
     /// Packets and bytes of each named counter.
@@ -243,16 +276,16 @@ impl Snapshot {
             sets: self
                 .sets
                 .iter()
-                .filter_map(|(name, set)| Some((name.parse().ok()?, set.elements.clone())))
+                .filter_map(|(name, set)| Some((name.parse().ok()?, set.elements.clone()?)))
                 .collect(),
             notes: BTreeSet::new(),
         }
     }
 
-    /// Compares with what was meant; nothing means that they agree. `contents` is `None` where elements are not in
-    /// question, which is also the only way to compare a terse listing.
+    /// Compares with what was meant; nothing means that they agree. Sets whose elements were not listed are not compared
+    /// by them. `late` is how many seconds ago the lives in `contents` were right.
     #[must_use]
-    pub fn drift(&self, meant: &Layout, contents: Option<&Contents>) -> Vec<Drift> {
+    pub fn drift(&self, meant: &Layout, contents: &Contents, late: u32) -> Vec<Drift> {
         if !self.present {
             return vec![Drift::NoTable];
         }
@@ -260,10 +293,7 @@ impl Snapshot {
             return vec![Drift::Unmarked];
         };
         let mut drift = Vec::new();
-        let words = |layout: &Layout| format!("{} (refuse {})", layout.mode, layout.refuse);
-        if (live.mode, live.refuse) != (meant.mode, meant.refuse) {
-            drift.push(Drift::Mode(words(&live), words(meant)));
-        }
+        self.mode_drift(&live, meant, contents, late, &mut drift);
         self.chain_drift(&mut drift);
         self.set_drift(meant, &mut drift);
         self.rule_drift(&live, &mut drift);
@@ -276,10 +306,29 @@ impl Snapshot {
             drift.push(Drift::Foreign(format!("counter {name}")));
         }
         drift.extend(self.strangers.iter().cloned().map(Drift::Foreign));
-        if let Some(contents) = contents {
-            self.element_drift(contents, &mut drift);
-        }
+        self.element_drift(contents, late, &mut drift);
         drift
+    }
+
+    fn mode_drift(&self, live: &Layout, meant: &Layout, contents: &Contents, late: u32, drift: &mut Vec<Drift>) {
+        // A mode that has ended is as good as `up`, whether or not the rules were written anew since.
+        let (now, left) = self.mode().unwrap_or((live.mode, None));
+        let about_to_end = left.is_some_and(|left| left <= CLOCK_SLACK) && meant.mode == Mode::Up;
+        let just_ended = live.timed && left.is_none() && meant.timed && {
+            let window = contents.sets.get(&SetId::Window);
+            window.is_none_or(|elements| elements.iter().all(|element| element.life <= Some(late + CLOCK_SLACK)))
+        };
+        let same = now == meant.mode && left.is_some() == meant.timed;
+        if live.refuse != meant.refuse || !(same || about_to_end || just_ended) {
+            let words = |mode: Mode, timed: bool, layout: &Layout| {
+                let timed = if timed { " for a time" } else { "" };
+                format!("{mode}{timed} (refuse {})", layout.refuse)
+            };
+            drift.push(Drift::Mode(
+                words(now, left.is_some(), live),
+                words(meant.mode, meant.timed, meant),
+            ));
+        }
     }
 
     fn chain_drift(&self, drift: &mut Vec<Drift>) {
@@ -314,7 +363,7 @@ impl Snapshot {
                 drift.push(Drift::Foreign(format!("set {name}")));
                 continue;
             };
-            let declared = declaration(&serde_json::to_value(set.declaration()).unwrap_or_default());
+            let declared = declaration(&set.declared());
             if live.declaration != declared {
                 drift.push(Drift::Declared(format!("set {name}")));
             }
@@ -358,9 +407,10 @@ impl Snapshot {
         }
     }
 
-    fn element_drift(&self, contents: &Contents, drift: &mut Vec<Drift>) {
+    fn element_drift(&self, contents: &Contents, late: u32, drift: &mut Vec<Drift>) {
         let none = Vec::new();
         for (name, live) in &self.sets {
+            let Some(listed) = &live.elements else { continue };
             let meant = name
                 .parse()
                 .ok()
@@ -372,20 +422,39 @@ impl Snapshot {
                     live.unreadable
                 )));
             }
-            let lacking = |from: &[Element], other: &[Element]| -> Vec<Element> {
-                let other: BTreeSet<&Element> = other.iter().collect();
-                from.iter()
-                    .filter(|element| !other.contains(element))
-                    .copied()
+            let lives = |elements: &[Element]| -> BTreeMap<Element, Option<u32>> {
+                elements
+                    .iter()
+                    .map(|element| (element.lasting(), element.life))
                     .collect()
             };
-            let missing = lacking(meant, &live.elements);
+            let (meant, there) = (lives(meant), lives(listed));
+            let lacking =
+                |from: &BTreeMap<Element, Option<u32>>, other: &BTreeMap<Element, Option<u32>>, slack: u32| {
+                    from.iter()
+                        .filter(|(element, life)| !other.contains_key(element) && life.is_none_or(|life| life > slack))
+                        .map(|(element, _)| *element)
+                        .collect::<Vec<_>>()
+                };
+            let missing = lacking(&meant, &there, late + CLOCK_SLACK);
             if let Some(first) = missing.first() {
                 drift.push(Drift::ElementsMissing(name.clone(), missing.len(), first.to_string()));
             }
-            let foreign = lacking(&live.elements, meant);
+            let foreign = lacking(&there, &meant, CLOCK_SLACK);
             if let Some(first) = foreign.first() {
                 drift.push(Drift::ElementsForeign(name.clone(), foreign.len(), first.to_string()));
+            }
+            for (element, life) in &meant {
+                let agrees = match (life, there.get(element)) {
+                    (_, None) | (None, Some(None)) => true,
+                    (Some(meant), Some(Some(live))) => {
+                        *live <= meant + CLOCK_SLACK && live + late + CLOCK_SLACK >= *meant
+                    }
+                    (None, Some(Some(_))) | (Some(_), Some(None)) => false,
+                };
+                if !agrees {
+                    drift.push(Drift::Life(name.clone(), element.to_string()));
+                }
             }
         }
     }

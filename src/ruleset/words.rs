@@ -88,10 +88,19 @@ pub(super) fn tcp_or_udp() -> Stmt {
 /// The destination is an address of this namespace. Loopback is recognised by it and not by the interface: after a
 /// redirect the packet still carries the old one.
 pub(super) fn to_local_address() -> Stmt {
+    local(FibFlag::Daddr)
+}
+
+/// The source is an address of this namespace.
+pub(super) fn from_local_address() -> Stmt {
+    local(FibFlag::Saddr)
+}
+
+fn local(end: FibFlag) -> Stmt {
     is(
         Expression::Named(NamedExpression::Fib(Fib {
             result: FibResult::Type,
-            flags: std::iter::once(FibFlag::Daddr).collect(),
+            flags: std::iter::once(end).collect(),
         })),
         text("local"),
     )

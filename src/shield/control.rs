@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::live::{Running, layout, running, snapshot, verify};
+use super::cut::cut;
+use super::live::{Meant, Running, edit, running};
 use super::{Progress, Shield};
 use crate::Error;
 use crate::audit::{self, Event};
-use crate::bundle::{Bundle, Lock, PolicyFile, ResolvedFile};
-use crate::kernel::{Detail, KernelError, Nft, in_child};
+use crate::bundle::{Bundle, Ended, GrantRecord, Lock, PolicyFile, ResolvedFile};
+use crate::kernel::{self, in_child};
 use crate::lookup::{self, Shortfall};
-use crate::policy::{self, Action, Class as Reach, Destination, Grant, Target, classify};
-use crate::ruleset::{Contents, Layout, Note, change, compile, repair};
+use crate::policy::{self, Action, Class as Reach, Destination, Mode, Moment, Target, classify};
+use crate::ruleset::{Note, compile};
 
 /// What allowing or denying came to.
 #[derive(Debug)]
@@ -21,85 +22,183 @@ pub struct Outcome {
     pub addresses: Vec<IpAddr>,
     /// Whether anything was changed.
     pub changed: bool,
+    /// Whether it was to be allowed for a time and is allowed for good.
+    pub for_good_already: bool,
     /// Why an allowed target stays closed nevertheless.
     pub still_denied_by: Option<Target>,
     /// What the operator should know about what was opened.
     pub notes: Vec<Note>,
 }
 
+/// A running container in the hands of a verb.
+struct Subject<'a> {
+    bundle: &'a Bundle,
+    lock: Lock,
+    running: Running,
+    now: Moment,
+    /// Its desired state, without what has ended.
+    desired: PolicyFile,
+    resolved: ResolvedFile,
+    /// What has ended and was in the file.
+    ended: Vec<Ended>,
+}
+
+impl<'a> Subject<'a> {
+    fn take(bundle: &'a Bundle) -> Result<Self, Error> {
+        let lock = bundle.lock()?;
+        let mut desired = bundle.policy()?;
+        let running = own(running(bundle)?, &desired).ok_or_else(|| Error::NotRunning {
+            name: bundle.name().to_string(),
+        })?;
+        let now = kernel::now()?;
+        let ended = desired.forget_ended(&now);
+        Ok(Self {
+            resolved: bundle.resolved()?,
+            bundle,
+            lock,
+            running,
+            now,
+            desired,
+            ended,
+        })
+    }
+
+    fn note(&self, action: audit::Action) -> Event {
+        Event::new(self.bundle.name().as_ref(), action)
+    }
+
+    /// Writes events down, and before them what had ended.
+    fn tell(&self, events: impl IntoIterator<Item = Event>) -> Result<(), Error> {
+        let ended = self.ended.iter().map(|ended| {
+            let action = match ended {
+                Ended::Mode(_) => audit::Action::ShieldUp,
+                Ended::Grant(_) => audit::Action::Note,
+            };
+            self.note(action).detail(ended.to_string())
+        });
+        for event in ended.chain(events) {
+            self.bundle.log().append(&event)?;
+        }
+        Ok(())
+    }
+}
+
 impl Shield {
-    /// Lets a running container reach a target, for good. What was denied before is denied no more.
-    pub fn allow(&self, bundle: &Bundle, target: &Target) -> Result<Outcome, Error> {
-        self.grant(bundle, Action::Allow, target)
+    /// Lets a running container reach a target, for good or for a time. What was denied before is denied no more.
+    pub fn allow(&self, bundle: &Bundle, target: &Target, time: Option<Duration>) -> Result<Outcome, Error> {
+        self.grant(bundle, Action::Allow, target, time)
     }
 
     /// Keeps a running container from a target, for good, whatever lists it.
     pub fn deny(&self, bundle: &Bundle, target: &Target) -> Result<Outcome, Error> {
-        self.grant(bundle, Action::Deny, target)
+        self.grant(bundle, Action::Deny, target, None)
     }
 
-    fn grant(&self, bundle: &Bundle, action: Action, target: &Target) -> Result<Outcome, Error> {
-        let lock = bundle.lock()?;
-        let before = bundle.policy()?;
-        let running = own(running(bundle)?, &before).ok_or_else(|| Error::NotRunning {
-            name: bundle.name().to_string(),
-        })?;
-        let resolved_before = bundle.resolved()?;
-        let mut after = before.clone();
-        let mut policy = after.policy(Vec::new());
-        let denied_before = policy.denied_names();
-        let grant = Grant {
-            action,
-            target: target.clone(),
+    fn grant(
+        &self,
+        bundle: &Bundle,
+        action: Action,
+        target: &Target,
+        time: Option<Duration>,
+    ) -> Result<Outcome, Error> {
+        let subject = Subject::take(bundle)?;
+        let before = &subject.desired;
+        let record = GrantRecord {
+            until: time.map(|time| subject.now.after(time)),
+            ..GrantRecord::for_good(action, target.clone())
         };
-        let news = policy.grant(grant.clone());
-        if news {
-            after.grants.retain(|other| other.target != grant.target);
-            after.grants.push(grant);
+        if record.until.is_some() && before.last_word(target).is_some_and(|last| last.action == Action::Deny) {
+            self.may_be_lifted_for_a_time(&subject, target)?;
         }
-        let resolved = look_again(target, &resolved_before, &denied_before, &policy.denied_names())?;
+        let mut after = before.clone();
+        let changed = after.grant(record);
+        let policy = |file: &PolicyFile| file.policy(Vec::new(), &subject.now);
+        let denied_after = policy(&after).denied_names();
+        let resolved = look_again(target, &subject.resolved, &policy(before).denied_names(), &denied_after)?;
         let still_denied_by = (action == Action::Allow)
-            .then(|| policy.denied().find(|denied| covers(denied, target)).cloned())
+            .then(|| policy(&after).denied().find(|denied| covers(denied, target)).cloned())
             .flatten();
-        let notes = self.replace(
-            bundle,
-            &lock,
-            &running,
-            (&before, &resolved_before),
-            (&after, &resolved),
-        )?;
+        let notes = replace(&subject, (before, &subject.resolved), (&after, &resolved))?;
         let mut addresses = addresses(target, &resolved);
         if action == Action::Allow && matches!(target.destination, Destination::Name(_)) {
             addresses.retain(|address| classify(*address) == Reach::Public);
         }
-        let logged = tell(bundle, news.then_some(action), target, &addresses, &notes);
-        if let Err(error) = logged {
+        let change = changed.then(|| granted(&subject, action, target, time, &addresses));
+        let remarks = notes
+            .iter()
+            .map(|note| subject.note(audit::Action::Note).detail(note.to_string()));
+        if let Err(error) = subject.tell(change.into_iter().chain(remarks)) {
             // What cannot be accounted for is not opened; what is closed stays closed.
             if action == Action::Allow {
-                self.replace(
-                    bundle,
-                    &lock,
-                    &running,
-                    (&after, &resolved),
-                    (&before, &resolved_before),
-                )?;
+                replace(&subject, (&after, &resolved), (before, &subject.resolved))?;
             }
             return Err(error);
         }
         Ok(Outcome {
             addresses,
-            changed: news,
+            changed,
+            for_good_already: time.is_some() && !changed,
             still_denied_by,
             notes,
         })
     }
 
+    /// The kernel can end a grant by itself and cannot bring a denial back. So a denial is lifted for a time only where
+    /// nothing is open afterwards.
+    fn may_be_lifted_for_a_time(&self, subject: &Subject<'_>, target: &Target) -> Result<(), Error> {
+        let mut later = subject.desired.clone();
+        later.grants.retain(|record| record.target != *target);
+        let policy = later.policy(Vec::new(), &subject.now);
+        let listed = policy.allowed().find(|other| overlap(other, target, &subject.resolved));
+        match listed {
+            None => Ok(()),
+            Some(listed) => Err(Error::LiftedForATime {
+                target: target.to_string(),
+                listed: listed.to_string(),
+            }),
+        }
+    }
+
+    /// Puts a running container into a mode, for good or until it is `up` again by itself. `false` if nothing was to be
+    /// changed.
+    pub fn set_mode(&self, bundle: &Bundle, mode: Mode, time: Option<Duration>) -> Result<bool, Error> {
+        let subject = Subject::take(bundle)?;
+        let before = &subject.desired;
+        let mut after = before.clone();
+        after.mode = mode;
+        after.mode_until = time.map(|time| subject.now.after(time));
+        let changed = (mode, &after.mode_until) != (before.mode, &before.mode_until);
+        // Even if nothing is to be changed: the table may not be as it was left.
+        replace(&subject, (before, &subject.resolved), (&after, &subject.resolved))?;
+        let event = changed.then(|| {
+            let event = subject.note(match mode {
+                Mode::Up => audit::Action::ShieldUp,
+                Mode::Down | Mode::DownAll => audit::Action::ShieldDown,
+                Mode::Block => audit::Action::ShieldBlock,
+            });
+            match time {
+                Some(time) => event.detail(format!("{mode} for {}", humantime::format_duration(time))),
+                None => event.detail(mode.to_string()),
+            }
+        });
+        if let Err(error) = subject.tell(event) {
+            if matches!(mode, Mode::Down | Mode::DownAll) {
+                replace(&subject, (&after, &subject.resolved), (before, &subject.resolved))?;
+            }
+            return Err(error);
+        }
+        Ok(changed)
+    }
+
     /// Looks the names of a container up again: those that are too old, or all of them. A running container's table follows.
     pub fn resolve(&self, bundle: &Bundle, force: bool, progress: Progress<'_>) -> Result<(usize, Shortfall), Error> {
         let lock = bundle.lock()?;
-        let desired = bundle.policy()?;
+        let mut desired = bundle.policy()?;
+        let now = kernel::now()?;
+        let ended = desired.forget_ended(&now);
         let before = bundle.resolved()?;
-        let names = desired.policy(Vec::new()).names();
+        let policy = desired.policy(Vec::new(), &now);
+        let names = policy.names();
         let wanted: Vec<String> = if force {
             names.into_iter().collect()
         } else {
@@ -109,96 +208,84 @@ impl Shield {
             return Ok((0, Shortfall::default()));
         }
         let mut after = before.clone();
-        let denied = desired.policy(Vec::new()).denied_names();
-        let looked_up = lookup::refresh(bundle, &lock, &mut after, &wanted, &denied, progress);
+        let looked_up = lookup::refresh(bundle, &lock, &mut after, &wanted, &policy.denied_names(), progress);
         if looked_up.is_err() {
             // The table holds what was there before.
             bundle.set_resolved(&lock, &before)?;
         }
         let shortfall = looked_up?;
         if let Some(running) = own(running(bundle)?, &desired) {
-            self.replace(bundle, &lock, &running, (&desired, &before), (&desired, &after))?;
+            let subject = Subject {
+                bundle,
+                lock,
+                running,
+                // Looking up took its time.
+                now: kernel::now()?,
+                desired,
+                resolved: before,
+                ended,
+            };
+            replace(
+                &subject,
+                (&subject.desired, &subject.resolved),
+                (&subject.desired, &after),
+            )?;
+            subject.tell(None)?;
         }
         Ok((wanted.len(), shortfall))
     }
-
-    /// Desired state and kernel from one to the other, or neither. A denial that the kernel refuses stays desired: the next
-    /// verb or start brings it.
-    fn replace(
-        &self,
-        bundle: &Bundle,
-        lock: &Lock,
-        running: &Running,
-        before: (&PolicyFile, &ResolvedFile),
-        after: (&PolicyFile, &ResolvedFile),
-    ) -> Result<Vec<Note>, Error> {
-        let written = bundle
-            .set_resolved(lock, after.1)
-            .and_then(|()| bundle.set_policy(lock, after.0));
-        let result = written
-            .map_err(Error::from)
-            .and_then(|()| self.reshape(bundle, running, before, after));
-        let denies = after
-            .0
-            .grants
-            .iter()
-            .any(|grant| grant.action == Action::Deny && !before.0.grants.contains(grant));
-        if result.is_err() && !denies {
-            // The kernel first, which may hold part of what failed; then both files, whatever becomes of either. The first
-            // error is the one to report.
-            let _ = self.reshape(bundle, running, after, before);
-            let _ = bundle.set_policy(lock, before.0);
-            let _ = bundle.set_resolved(lock, before.1);
-        }
-        result
-    }
-
-    fn reshape(
-        &self,
-        bundle: &Bundle,
-        running: &Running,
-        before: (&PolicyFile, &ResolvedFile),
-        after: (&PolicyFile, &ResolvedFile),
-    ) -> Result<Vec<Note>, Error> {
-        let contents = |(policy, resolved): (&PolicyFile, &ResolvedFile)| {
-            compile(&policy.policy(running.file.upstreams.clone()), &resolved.addresses())
-        };
-        let (old, new) = (contents(before), contents(after));
-        let wanted = layout(after.0.mode, after.0.settings.refuse, &new);
-        let drift: Option<String> = in_child(&running.namespace, |nft| edit(nft, &old, &wanted, &new))?;
-        match drift {
-            None => Ok(new.notes.difference(&old.notes).cloned().collect()),
-            Some(drift) => Err(Error::Drifted {
-                name: bundle.name().to_string(),
-                drift,
-            }),
-        }
-    }
 }
 
-/// Brings a table from `old` to `new`, and says what is still not as it was meant. If it did not hold `old`, because a
-/// command was interrupted or somebody edited it, it is read in full and led from what it does hold.
-fn edit(nft: &mut Nft, old: &Contents, wanted: &Layout, new: &Contents) -> Result<Option<String>, KernelError> {
-    let live = snapshot(nft, Detail::Terse)?;
-    let Some(from) = live.layout() else {
-        return Ok(live.drift(wanted, None).first().map(ToString::to_string));
-    };
-    // Sets that were needed once stay.
-    let mut to = wanted.clone();
-    to.sets.extend(from.sets.iter().copied());
-    let applied = change(&from, old, &to, new)
+type Desired<'a> = (&'a PolicyFile, &'a ResolvedFile);
+
+/// Desired state and kernel from one to the other, or neither. What closes stays desired if the kernel refuses it: the next
+/// verb or start brings it.
+fn replace(subject: &Subject<'_>, before: Desired<'_>, after: Desired<'_>) -> Result<Vec<Note>, Error> {
+    let (bundle, lock) = (subject.bundle, &subject.lock);
+    let written = bundle
+        .set_resolved(lock, after.1)
+        .and_then(|()| bundle.set_policy(lock, after.0));
+    let result = written
+        .map_err(Error::from)
+        .and_then(|()| reshape(subject, before, after));
+    let denies = after
+        .0
+        .grants
         .iter()
-        .try_for_each(|document| nft.apply(document));
-    match applied {
-        Ok(()) if verify(nft, &to, new)?.is_empty() => return Ok(None),
-        Ok(()) | Err(KernelError::Refused { .. }) => {}
-        Err(error) => return Err(error),
+        .any(|record| record.action == Action::Deny && !before.0.grants.contains(record));
+    if result.is_err() && !denies && !after.0.mode.is_more_closed_than(before.0.mode) {
+        // The kernel first, which may hold part of what failed; then both files, whatever becomes of either. The first
+        // error is the one to report.
+        let _ = reshape(subject, after, before);
+        let _ = bundle.set_policy(lock, before.0);
+        let _ = bundle.set_resolved(lock, before.1);
     }
-    let live = snapshot(nft, Detail::Full)?;
-    for document in repair(&from, &live.contents(), &to, new) {
-        nft.apply(&document)?;
+    result
+}
+
+fn reshape(subject: &Subject<'_>, before: Desired<'_>, after: Desired<'_>) -> Result<Vec<Note>, Error> {
+    let running = &subject.running;
+    let policy = |(policy, _): Desired<'_>| policy.policy(running.file.upstreams.clone(), &subject.now);
+    let old = compile(&policy(before), &before.1.addresses());
+    let new = policy(after);
+    let meant = Meant::new(&new, &after.1.addresses(), &subject.now);
+    let notes = meant.contents.notes.difference(&old.notes).cloned().collect();
+    let drift: Option<String> = in_child(&running.namespace, |nft| {
+        let contents = meant.contents.clone();
+        // While the rules still let it pass, the other side is told, too: it would go on sending. What is opened in
+        // between, or while this fails, is ended below.
+        let _ = cut(new.mode, &contents);
+        let drift = edit(nft, &old, meant)?;
+        cut(new.mode, &contents)?;
+        Ok(drift)
+    })?;
+    match drift {
+        None => Ok(notes),
+        Some(drift) => Err(Error::Drifted {
+            name: subject.bundle.name().to_string(),
+            drift,
+        }),
     }
-    Ok(verify(nft, &to, new)?.first().map(ToString::to_string))
 }
 
 /// The running container, if the policy is its own: between a launch with `--replace` and Podman's removal it is another's.
@@ -252,34 +339,28 @@ fn look_again(
     Ok(resolved)
 }
 
-/// Writes down what was changed, if anything was, and what the operator should know about it.
-fn tell(
-    bundle: &Bundle,
-    changed: Option<Action>,
+/// The line about a target that was allowed or denied.
+fn granted(
+    subject: &Subject<'_>,
+    action: Action,
     target: &Target,
+    time: Option<Duration>,
     addresses: &[IpAddr],
-    notes: &[Note],
-) -> Result<(), Error> {
-    let name = bundle.name().as_ref();
-    let change = changed.map(|action| {
-        let action = match action {
+) -> Event {
+    let event = subject
+        .note(match action {
             Action::Allow => audit::Action::Allowed,
             Action::Deny => audit::Action::Denied,
-        };
-        let event = Event::new(name, action).dest(target.to_string());
-        if addresses.is_empty() {
-            event
-        } else {
-            event.addresses(addresses)
-        }
-    });
-    let notes = notes
-        .iter()
-        .map(|note| Event::new(name, audit::Action::Note).detail(note.to_string()));
-    for event in change.into_iter().chain(notes) {
-        bundle.log().append(&event)?;
+        })
+        .dest(target.to_string());
+    let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let time = time.map(|time| format!("for {}", humantime::format_duration(time)));
+    let words: Vec<String> = time.into_iter().chain(list).collect();
+    if words.is_empty() {
+        event
+    } else {
+        event.detail(words.join(" "))
     }
-    Ok(())
 }
 
 fn addresses(target: &Target, resolved: &ResolvedFile) -> Vec<IpAddr> {
@@ -302,5 +383,29 @@ fn covers(denial: &Target, target: &Target) -> bool {
         (Destination::Network(wide), Destination::Network(net)) => wide.contains(net),
         (Destination::Name(pattern), Destination::Name(name)) => pattern.matches(name.name.as_ref()),
         _ => false,
+    }
+}
+
+/// Whether something is meant by both.
+fn overlap(one: &Target, other: &Target, resolved: &ResolvedFile) -> bool {
+    if !one.ports.overlap(&other.ports) {
+        return false;
+    }
+    match (&one.destination, &other.destination) {
+        (Destination::Network(one), Destination::Network(other)) => one.contains(other) || other.contains(one),
+        (Destination::Name(one), Destination::Name(other))
+            if one.name == other.name || one.matches(other.name.as_ref()) || other.matches(one.name.as_ref()) =>
+        {
+            true
+        }
+        // By what they resolve to.
+        _ => {
+            let holds = |target: &Target, address: &IpAddr| match &target.destination {
+                Destination::Network(net) => net.contains(address),
+                Destination::Name(_) => addresses(target, resolved).contains(address),
+            };
+            let of = |target: &Target| addresses(target, resolved);
+            of(one).iter().any(|address| holds(other, address)) || of(other).iter().any(|address| holds(one, address))
+        }
     }
 }

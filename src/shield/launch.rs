@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use super::{Progress, Shield};
 use crate::Error;
-use crate::bundle::{Bundle, PolicyFile, ResolvedFile, Settings, VERSION};
+use crate::bundle::{Bundle, GrantRecord, PolicyFile, ResolvedFile, Settings, VERSION};
 use crate::kernel;
 use crate::lookup::{self, Shortfall};
-use crate::policy::{Action, ContainerName, Grant, Mode, ProfileName, PublishedPort, Target};
+use crate::policy::{Action, ContainerName, Mode, ProfileName, PublishedPort, Target};
 
 /// What a launch asks for.
 #[derive(Debug, Clone, Default)]
@@ -80,13 +80,11 @@ impl Shield {
             launch_grants: request
                 .allow
                 .iter()
-                .map(|target| Grant {
-                    action: Action::Allow,
-                    target: target.clone(),
-                })
+                .map(|target| GrantRecord::for_good(Action::Allow, target.clone()))
                 .collect(),
             grants: Vec::new(),
             mode: Mode::Up,
+            mode_until: None,
             published: request.published.clone(),
             settings: Settings {
                 refuse: self.config.refuse,
@@ -95,7 +93,7 @@ impl Shield {
             protected,
         };
         let mut resolved = bundle.resolved()?;
-        let policy = desired.policy(Vec::new());
+        let policy = desired.policy(Vec::new(), &kernel::now()?);
         let stale = resolved.stale(&policy.names(), SystemTime::now());
         let shortfall = if stale.is_empty() {
             Shortfall::default()

@@ -4,12 +4,17 @@
 //! happen under the bundle's lock, so two commands at once never lose an update.
 
 mod control;
+mod cut;
+mod explain;
 mod launch;
 pub(crate) mod live;
+mod status;
 
 pub use control::Outcome;
+pub use explain::{Explanation, NameAnswer, Part};
 pub use launch::{Prepared, Request};
 pub use live::State;
+pub use status::{Count, GrantStatus, Status, Summary};
 
 use crate::Error;
 use crate::bundle::{self, Bundle, BundleError};

@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod table;
+mod time;
 mod traffic;
+mod verdict;
 
 use std::process::{Command, ExitCode};
 
@@ -18,7 +20,7 @@ const INSIDE: &str = "TEROK_SHIELD_KERNEL_TEST";
 type Test = (&'static str, fn());
 
 fn tests() -> Vec<Test> {
-    [table::TESTS, traffic::TESTS].concat()
+    [table::TESTS, time::TESTS, traffic::TESTS, verdict::TESTS].concat()
 }
 
 /// Namespaces may be forbidden where tests run. That is a skip, listed as one; in CI it is a failure.

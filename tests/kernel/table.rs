@@ -47,16 +47,23 @@ pub fn policy(targets: &[&str]) -> Policy {
 }
 
 pub fn deny(policy: &mut Policy, target: &str) {
-    policy.grant(Grant {
-        action: Action::Deny,
-        target: target.parse().unwrap(),
-    });
+    grant(policy, Action::Deny, target, None);
 }
 
 pub fn allow(policy: &mut Policy, target: &str) {
-    policy.grant(Grant {
-        action: Action::Allow,
+    grant(policy, Action::Allow, target, None);
+}
+
+/// Allows for some seconds.
+pub fn allow_for(policy: &mut Policy, target: &str, seconds: u32) {
+    grant(policy, Action::Allow, target, Some(seconds));
+}
+
+fn grant(policy: &mut Policy, action: Action, target: &str, life: Option<u32>) {
+    policy.grants.push(Grant {
+        action,
         target: target.parse().unwrap(),
+        life,
     });
 }
 
@@ -72,11 +79,7 @@ pub fn addresses(list: &[(&str, &[&str])]) -> Addresses {
 }
 
 pub fn layout(policy: &Policy, contents: &Contents) -> Layout {
-    Layout {
-        mode: policy.mode,
-        refuse: policy.refuse,
-        sets: contents.sets.keys().copied().collect(),
-    }
+    Layout::of(policy, contents)
 }
 
 /// Applies a policy in this namespace, and returns what was meant.
@@ -90,17 +93,22 @@ pub fn apply(nft: &mut Nft, policy: &Policy, addresses: &Addresses) -> (Layout, 
     (layout, contents)
 }
 
-fn live(nft: &mut Nft) -> Snapshot {
+pub fn live(nft: &mut Nft) -> Snapshot {
     Snapshot::read(&nft.list_ruleset(Detail::Full).unwrap()).unwrap()
 }
 
-fn agrees(nft: &mut Nft, layout: &Layout, contents: &Contents) {
-    assert_eq!(live(nft).drift(layout, Some(contents)), []);
-    let terse = Snapshot::read(&nft.list_ruleset(Detail::Terse).unwrap()).unwrap();
-    assert_eq!(terse.drift(layout, None), []);
+pub fn agrees(nft: &mut Nft, layout: &Layout, contents: &Contents) {
+    assert_eq!(live(nft).drift(layout, contents, 0), []);
+    let mut terse = Snapshot::read_terse(&nft.list_ruleset(Detail::Terse).unwrap()).unwrap();
+    if layout.timed {
+        terse
+            .add_elements(&nft.list_set("inet", "terok_shield", "window").unwrap())
+            .unwrap();
+    }
+    assert_eq!(terse.drift(layout, contents, 0), []);
 }
 
-fn rich() -> (Policy, Addresses) {
+pub fn rich() -> (Policy, Addresses) {
     let mut policy = policy(&[
         "203.0.113.10",
         "2001:db8::10",
@@ -162,16 +170,24 @@ fn rich() -> (Policy, Addresses) {
 
 fn every_mode() {
     for mode in Mode::ALL {
-        for refuse in Refuse::ALL {
-            let mut nft = Nft::new().unwrap();
-            let (mut policy, addresses) = rich();
-            policy.mode = mode;
-            policy.refuse = refuse;
-            let (layout, contents) = apply(&mut nft, &policy, &addresses);
-            agrees(&mut nft, &layout, &contents);
-            assert_eq!(live(&mut nft).claimed(), Some((mode, refuse)));
-            nft.apply(r#"{"nftables":[{"delete":{"table":{"family":"inet","name":"terok_shield"}}}]}"#)
-                .unwrap();
+        for life in [None, Some(600)] {
+            if life.is_some() && !matches!(mode, Mode::Down | Mode::DownAll) {
+                continue;
+            }
+            for refuse in Refuse::ALL {
+                let mut nft = Nft::new().unwrap();
+                let (mut policy, addresses) = rich();
+                policy.mode = mode;
+                policy.mode_life = life;
+                policy.refuse = refuse;
+                let (layout, contents) = apply(&mut nft, &policy, &addresses);
+                agrees(&mut nft, &layout, &contents);
+                let (live_mode, left) = live(&mut nft).mode().unwrap();
+                assert_eq!((live_mode, left.is_some()), (mode, life.is_some()));
+                assert_eq!(live(&mut nft).layout().unwrap().refuse, refuse);
+                nft.apply(r#"{"nftables":[{"delete":{"table":{"family":"inet","name":"terok_shield"}}}]}"#)
+                    .unwrap();
+            }
         }
     }
 }
@@ -314,7 +330,7 @@ fn deleted_rule() {
     let (layout, contents) = apply(&mut nft, &policy, &addresses);
     let handle = handle_of(&mut nft, "out_v6", 2);
     nft_command(&format!("delete rule inet terok_shield out_v6 handle {handle}"));
-    let drift = live(&mut nft).drift(&layout, Some(&contents));
+    let drift = live(&mut nft).drift(&layout, &contents, 0);
     assert!(
         matches!(drift.as_slice(), [Drift::RuleMissing(chain, _)] if chain == "out_v6"),
         "{drift:?}"
@@ -326,7 +342,7 @@ fn added_rule() {
     let (policy, addresses) = rich();
     let (layout, contents) = apply(&mut nft, &policy, &addresses);
     nft_command("insert rule inet terok_shield out_v4 ip daddr 203.0.113.99 accept");
-    let drift = live(&mut nft).drift(&layout, Some(&contents));
+    let drift = live(&mut nft).drift(&layout, &contents, 0);
     assert!(
         matches!(drift.as_slice(), [Drift::RuleForeign(chain, rule)] if chain == "out_v4" && rule == "ip daddr 203.0.113.99 accept"),
         "{drift:?}"
@@ -337,7 +353,7 @@ fn changed_chain() {
     let mut nft = Nft::new().unwrap();
     let (layout, contents) = apply(&mut nft, &policy(&[]), &Addresses::new());
     nft_command("add chain inet terok_shield input { policy accept ; }");
-    let drift = live(&mut nft).drift(&layout, Some(&contents));
+    let drift = live(&mut nft).drift(&layout, &contents, 0);
     assert_eq!(drift, [Drift::Declared("chain input".into())]);
 }
 
@@ -346,7 +362,7 @@ fn changed_elements() {
     let (layout, contents) = apply(&mut nft, &policy(&["203.0.113.10", "2001:db8::/48"]), &Addresses::new());
     nft_command("delete element inet terok_shield static_hosts_v4 { 203.0.113.10 }");
     nft_command("add element inet terok_shield static_nets_v6 { 2001:db8:9::/48 }");
-    let drift = live(&mut nft).drift(&layout, Some(&contents));
+    let drift = live(&mut nft).drift(&layout, &contents, 0);
     assert_eq!(
         drift,
         [
@@ -359,7 +375,7 @@ fn changed_elements() {
 fn missing_table() {
     let mut nft = Nft::new().unwrap();
     let contents = Contents::default();
-    let drift = live(&mut nft).drift(&layout(&Policy::default(), &contents), Some(&contents));
+    let drift = live(&mut nft).drift(&layout(&Policy::default(), &contents), &contents, 0);
     assert_eq!(drift, [Drift::NoTable]);
 }
 
@@ -405,8 +421,8 @@ fn hundred_thousand() {
     assert!(documents[0].contains("deny_hosts_v4\",\"type\":\"ipv4_addr\",\"elem\""));
     for document in &documents {
         nft.apply(document).unwrap();
-        let snapshot = Snapshot::read(&nft.list_ruleset(Detail::Terse).unwrap()).unwrap();
-        assert_eq!(snapshot.drift(&layout, None), []);
+        let snapshot = Snapshot::read_terse(&nft.list_ruleset(Detail::Terse).unwrap()).unwrap();
+        assert_eq!(snapshot.drift(&layout, &contents, 0), []);
     }
     let counted: BTreeSet<_> = contents.sets.values().map(Vec::len).collect();
     assert!(counted.contains(&50_000));

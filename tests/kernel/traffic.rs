@@ -37,7 +37,7 @@ fn ip(words: &str) {
     assert!(status.success(), "ip {words}");
 }
 
-fn network() -> Nft {
+pub fn network() -> Nft {
     ip("link set lo up");
     ip("link add v0 type veth peer name v1");
     ip("link set v0 up");
@@ -53,7 +53,7 @@ fn network() -> Nft {
 }
 
 /// Whether a datagram to `to` is sent.
-fn udp(to: &str) -> bool {
+pub fn udp(to: &str) -> bool {
     let to: SocketAddr = to.parse().unwrap();
     let from: IpAddr = if to.is_ipv4() {
         "0.0.0.0".parse().unwrap()
@@ -69,7 +69,7 @@ fn udp(to: &str) -> bool {
 }
 
 /// Whether a connection to `to` is attempted; `None` if it waits for an answer that nobody gives.
-fn tcp(to: &str) -> bool {
+pub fn tcp(to: &str) -> bool {
     match TcpStream::connect_timeout(&to.parse().unwrap(), Duration::from_millis(50)) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => false,
         // No route back is as good as no answer: the packet left.
@@ -78,27 +78,27 @@ fn tcp(to: &str) -> bool {
     }
 }
 
-fn passes(list: &[&str]) {
+pub fn passes(list: &[&str]) {
     for to in list {
         assert!(udp(to), "UDP to {to} should pass");
         assert!(tcp(to), "TCP to {to} should pass");
     }
 }
 
-fn refused(list: &[&str]) {
+pub fn refused(list: &[&str]) {
     for to in list {
         assert!(!udp(to), "UDP to {to} should be refused");
         assert!(!tcp(to), "TCP to {to} should be refused");
     }
 }
 
-const PUBLIC: &[&str] = &[
+pub const PUBLIC: &[&str] = &[
     "203.0.113.10:80",
     "198.51.100.7:443",
     "[2001:db8::10]:80",
     "[2001:db8:1::7]:443",
 ];
-const PRIVATE: &[&str] = &[
+pub const PRIVATE: &[&str] = &[
     "10.9.8.7:80",
     "172.16.5.5:80",
     "192.168.77.7:80",
@@ -107,7 +107,7 @@ const PRIVATE: &[&str] = &[
     "[64:ff9b::a09:807]:80",
     "[2002:a09:807::1]:80",
 ];
-const FLOOR: &[&str] = &[
+pub const FLOOR: &[&str] = &[
     "169.254.169.254:80",
     "168.63.129.16:80",
     "100.100.100.200:80",
