@@ -9,6 +9,7 @@ use schemars::schema_for;
 use serde_json::Value;
 use terok_shield::audit::Event;
 use terok_shield::bundle::{PolicyFile, ResolvedFile, RunningFile};
+use terok_shield::environment::Report;
 use terok_shield::policy::{Action, Addresses, Entry, Grant, Mode, Origin, Policy};
 use terok_shield::ruleset::{Layout, compile, preview};
 
@@ -31,6 +32,7 @@ fn the_schemas_are_those_of_the_types() {
     golden("schemas/resolved.schema.json", schema_for!(ResolvedFile).as_value());
     golden("schemas/running.schema.json", schema_for!(RunningFile).as_value());
     golden("schemas/event.schema.json", schema_for!(Event).as_value());
+    golden("schemas/environment.schema.json", schema_for!(Report).as_value());
 }
 
 #[test]

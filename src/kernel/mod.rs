@@ -13,14 +13,16 @@ mod namespace;
 mod nft;
 mod process;
 mod spawn;
+mod tun;
 
-pub use child::in_child;
+pub use child::{in_child, in_new_namespaces};
 pub use held::{Edge, Held, Orphaned};
 pub use leftover::{Ready, end_after, leave_behind};
 pub use namespace::{NamespaceId, NetNamespace};
 pub use nft::{Detail, Nft};
 pub use process::{Process, boot_id, parent_pid, random_id};
 pub use spawn::run_to_end;
+pub use tun::Tun;
 
 /// Why the kernel or libnftables did not do what was asked.
 #[derive(Debug, thiserror::Error)]

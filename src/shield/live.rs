@@ -95,7 +95,7 @@ impl Shield {
 }
 
 /// The layout that a policy asks for: sets exist where they are needed.
-pub(super) fn layout(mode: Mode, refuse: Refuse, contents: &Contents) -> Layout {
+pub(crate) fn layout(mode: Mode, refuse: Refuse, contents: &Contents) -> Layout {
     Layout {
         mode,
         refuse,

@@ -18,6 +18,7 @@ mod bundle;
 mod command;
 mod confinement;
 mod denials;
+mod environment;
 mod forged_input;
 mod grants;
 mod host;
@@ -69,6 +70,7 @@ fn tests() -> Vec<Test> {
         bundle::TESTS,
         confinement::TESTS,
         denials::TESTS,
+        environment::TESTS,
         forged_input::TESTS,
         grants::TESTS,
         host::TESTS,
