@@ -14,6 +14,8 @@ macro_rules! tests {
 }
 
 mod adversary;
+mod bait;
+mod bare;
 mod bundle;
 mod command;
 mod confinement;
@@ -41,6 +43,7 @@ mod rootful;
 mod scale;
 mod seal;
 mod setup;
+mod start_faults;
 mod usage;
 mod user;
 
@@ -62,6 +65,7 @@ const THREADS: usize = 2;
 fn tests() -> Vec<Test> {
     [
         // Those that take longest first.
+        start_faults::TESTS,
         scale::TESTS,
         names::TESTS,
         seal::TESTS,
