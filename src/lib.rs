@@ -8,6 +8,7 @@ pub mod audit;
 pub mod bundle;
 pub mod config;
 pub mod dns;
+pub mod environment;
 mod error;
 pub mod hook;
 pub mod kernel;

@@ -9,6 +9,7 @@ use schemars::schema_for;
 use serde_json::Value;
 use terok_shield::audit::Event;
 use terok_shield::bundle::{PolicyFile, ResolvedFile, RunningFile};
+use terok_shield::environment::Report;
 use terok_shield::policy::{Action, Addresses, Entry, Grant, Mode, Origin, Policy};
 use terok_shield::ruleset::{Layout, compile, preview};
 use terok_shield::shield::{Explanation, Summary};
@@ -34,6 +35,7 @@ fn the_schemas_are_those_of_the_types() {
     golden("schemas/event.schema.json", schema_for!(Event).as_value());
     golden("schemas/status.schema.json", schema_for!(Summary).as_value());
     golden("schemas/explanation.schema.json", schema_for!(Explanation).as_value());
+    golden("schemas/environment.schema.json", schema_for!(Report).as_value());
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn status_of_all(shield: &Shield, podman: &Podman, as_json: bool) -> Result<u8> 
                 format!(
                     "not ready: {}; run `{}`",
                     finding.message,
-                    finding.mend.unwrap_or("terok-shield check-environment")
+                    finding.mend.as_deref().unwrap_or("terok-shield check-environment")
                 )
             },
         ),

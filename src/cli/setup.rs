@@ -68,7 +68,10 @@ pub(super) fn ensure_hooks() -> Result<Vec<PathBuf>> {
 pub(super) fn not_ready(finding: &Finding) -> Error {
     Error::Hooks {
         finding: finding.message.clone(),
-        mend: finding.mend.unwrap_or("terok-shield check-environment").to_owned(),
+        mend: finding
+            .mend
+            .clone()
+            .unwrap_or_else(|| "terok-shield check-environment".to_owned()),
     }
 }
 

@@ -27,11 +27,11 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     surroundings::same_annotations(&state, &spec)?;
     guard::runtime(surroundings::calling_runtime().as_deref())?;
     guard::check(&spec)?;
-    if surroundings::runtime_preserves_descriptors() {
+    if surroundings::runtime_preserves_descriptors()? {
         return Err(Refusal::new("the container inherits descriptors (--preserve-fds)"));
     }
     let process = Process::open(pid)?;
-    if surroundings::inherits_a_socket(pid) {
+    if surroundings::inherits_a_socket(pid)? {
         return Err(Refusal::new(
             "a standard stream of the container is a socket of somebody else's network",
         ));

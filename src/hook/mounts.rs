@@ -42,17 +42,28 @@ struct Node {
     inode: u64,
 }
 
-fn node(path: &Path) -> Option<Node> {
-    let meta = fs::metadata(path).ok()?;
-    Some(Node {
+/// None if there is nothing, or nothing that we may see: the container has no more rights than we. Any other error is no
+/// answer.
+fn present<T>(path: &Path, looked: std::io::Result<T>) -> Result<Option<T>, Refusal> {
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if [NotFound, NotADirectory, PermissionDenied].contains(&error.kind()) => Ok(None),
+        Err(error) => Err(Refusal::new(format!("cannot examine {}: {error}", path.display()))),
+    }
+}
+
+fn node(path: &Path) -> Result<Option<Node>, Refusal> {
+    let meta = present(path, fs::metadata(path))?;
+    Ok(meta.map(|meta| Node {
         device: meta.dev(),
         inode: meta.ino(),
-    })
+    }))
 }
 
 /// `path` and everything above it, as nodes.
-fn chain(path: &Path) -> Vec<Node> {
-    path.ancestors().filter_map(node).collect()
+fn chain(path: &Path) -> Result<Vec<Node>, Refusal> {
+    path.ancestors().filter_map(|path| node(path).transpose()).collect()
 }
 
 /// A protected place, looked up once. What does not exist yet is its nearest ancestor that does: who may write there can
@@ -68,18 +79,24 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn new(place: &'a Protected) -> Option<Self> {
-        let (existing, path) = place
-            .path
-            .ancestors()
-            .find_map(|above| Some((above, fs::canonicalize(above).ok()?)))?;
-        Some(Self {
-            place,
-            rest: place.path.strip_prefix(existing).ok()?.to_owned(),
-            above: chain(&path),
-            own: node(&path),
-            path,
-        })
+    /// None if not even the root directory can be seen from here.
+    fn new(place: &'a Protected) -> Result<Option<Self>, Refusal> {
+        for existing in place.path.ancestors() {
+            let Some(path) = present(existing, fs::canonicalize(existing))? else {
+                continue;
+            };
+            let Ok(rest) = place.path.strip_prefix(existing) else {
+                continue;
+            };
+            return Ok(Some(Self {
+                place,
+                rest: rest.to_owned(),
+                above: chain(&path)?,
+                own: node(&path)?,
+                path,
+            }));
+        }
+        Ok(None)
     }
 
     fn exists(&self) -> bool {
@@ -87,11 +104,18 @@ impl<'a> Known<'a> {
     }
 }
 
+fn known(protected: &[Protected]) -> Result<Vec<Known<'_>>, Refusal> {
+    protected
+        .iter()
+        .filter_map(|place| Known::new(place).transpose())
+        .collect()
+}
+
 /// Refuses a container that sees one of `protected`: by its configuration, and by what the runtime has mounted by now in the
 /// namespace of `pid`. `id` is its own: Podman mounts files of its own `userdata` (`resolv.conf`, `hosts`, `secrets`, ...),
 /// which lie below protected places.
 pub fn check(spec: &Spec, pid: i32, id: &str, protected: &[Protected]) -> Result<(), Refusal> {
-    let known: Vec<Known> = protected.iter().filter_map(Known::new).collect();
+    let known = known(protected)?;
     configured(spec, id, &known)?;
     let root = spec
         .root
@@ -132,10 +156,10 @@ fn configured(spec: &Spec, id: &str, known: &[Known]) -> Result<(), Refusal> {
             }
             continue;
         }
-        let Some(shown) = node(&path) else {
+        let Some(shown) = node(&path)? else {
             return Err(Refusal::new(format!("cannot examine {}", path.display())));
         };
-        let above = chain(&path);
+        let above = chain(&path)?;
         for one in known {
             if (one.place.writes_only || !one.exists()) && !writable {
                 continue;
@@ -245,7 +269,7 @@ mod tests {
     }
 
     fn refused(source: &Path, options: &str, protected: &[Protected]) -> bool {
-        let known: Vec<Known> = protected.iter().filter_map(Known::new).collect();
+        let known = known(protected).unwrap();
         configured(&spec(source, options), "abc", &known).is_err()
     }
 
@@ -334,7 +358,7 @@ mod tests {
     fn what_is_mounted_is_judged_by_file_system_and_not_by_name() {
         let own = [line("8:1", "/", "/")];
         let protected = [Protected::tree("/nonexistent-home/state", "its policy")];
-        let known: Vec<Known> = protected.iter().filter_map(Known::new).collect();
+        let known = known(&protected).unwrap();
         let judged = |device: &str, root: &str| {
             let theirs = [line("0:50", "/", "/r"), line(device, root, "/r/x/deep")];
             judge(&own, &theirs, Path::new("/r"), "abc", &known)

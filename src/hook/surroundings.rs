@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -180,16 +181,24 @@ pub fn calling_runtime() -> Option<String> {
 
 /// Whether a standard stream of the container's first process is a socket (`--log-driver passthrough`): it was opened in
 /// another network.
-pub fn inherits_a_socket(pid: i32) -> bool {
-    (0..=2).any(|stream| {
-        fs::read_link(format!("/proc/{pid}/fd/{stream}"))
-            .is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
-    })
+pub fn inherits_a_socket(pid: i32) -> Result<bool, Refusal> {
+    for stream in 0..=2 {
+        let path = format!("/proc/{pid}/fd/{stream}");
+        match fs::read_link(&path) {
+            Ok(target) if target.as_os_str().as_encoded_bytes().starts_with(b"socket:") => return Ok(true),
+            Ok(_) => {}
+            // It is closed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Refusal::new(format!("cannot examine {path}: {error}"))),
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the runtime was told to hand its own descriptors on to the container.
-pub fn runtime_preserves_descriptors() -> bool {
-    let arguments = fs::read(format!("/proc/{}/cmdline", crate::kernel::parent_pid())).unwrap_or_default();
+pub fn runtime_preserves_descriptors() -> Result<bool, Refusal> {
+    let path = format!("/proc/{}/cmdline", crate::kernel::parent_pid());
+    let arguments = fs::read(&path).map_err(|error| Refusal::new(format!("cannot read {path}: {error}")))?;
     let mut arguments = arguments.split(|byte| *byte == 0);
     while let Some(argument) = arguments.next() {
         let count = if argument == b"--preserve-fds" {
@@ -198,10 +207,10 @@ pub fn runtime_preserves_descriptors() -> bool {
             argument.strip_prefix(b"--preserve-fds=")
         };
         if count.is_some_and(|count| count != b"0") {
-            return true;
+            return Ok(true);
         }
     }
-    false
+    Ok(false)
 }
 
 /// How long a process that made the network may still be on its way out of it: slirp4netns says that it is ready before the
@@ -234,21 +243,26 @@ const PODMANS: [&str; 5] = ["podman", "rootlessport", "slirp4netns", "pasta", "p
 /// Processes other than `first` in its network namespace. Podman's own, in our own pid and mount namespaces, are none: a
 /// container always has a mount namespace of its own, whatever its programs are called.
 fn strangers(first: i32, namespace: &NetNamespace) -> Result<Vec<i32>, Refusal> {
-    let entries = fs::read_dir("/proc").map_err(|error| Refusal::new(format!("cannot list processes: {error}")))?;
-    let id = |path: String| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-    let wanted = (namespace.id().device, namespace.id().inode);
-    let own = |process: &str| ["pid", "mnt"].map(|kind| id(format!("/proc/{process}/ns/{kind}")));
-    let ours = own("self");
+    let unlisted = |error| Refusal::new(format!("cannot list processes: {error}"));
+    let wanted = Some((namespace.id().device, namespace.id().inode));
+    let own = |process: &str| -> Result<_, Refusal> {
+        Ok((
+            identity(&format!("/proc/{process}/ns/pid"))?,
+            identity(&format!("/proc/{process}/ns/mnt"))?,
+        ))
+    };
+    let ours = own("self")?;
     let mut strangers = Vec::new();
-    for entry in entries.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+    for entry in fs::read_dir("/proc").map_err(unlisted)? {
+        let name = entry.map_err(unlisted)?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
         // A process whose namespaces we may not see belongs to somebody who could not have joined this one.
-        if pid == first || id(format!("/proc/{pid}/ns/net")) != Some(wanted) {
+        if pid == first || identity(&format!("/proc/{pid}/ns/net"))? != wanted {
             continue;
         }
-        let podmans = own(&pid.to_string()) == ours
+        let podmans = own(&pid.to_string())? == ours
             && fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| {
                 PODMANS
                     .iter()
@@ -259,6 +273,20 @@ fn strangers(first: i32, namespace: &NetNamespace) -> Result<Vec<i32>, Refusal> 
         }
     }
     Ok(strangers)
+}
+
+/// What a namespace's file leads to. None if the process is gone or not ours to look at; any other error is no answer.
+fn identity(path: &str) -> Result<Option<(u64, u64)>, Refusal> {
+    match fs::metadata(path) {
+        Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
+        Err(error)
+            if [ErrorKind::NotFound, ErrorKind::PermissionDenied].contains(&error.kind())
+                || error.raw_os_error() == Some(libc::ESRCH) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(Refusal::new(format!("cannot examine {path}: {error}"))),
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, pipe2};
 use serde::de::DeserializeOwned;
@@ -24,6 +25,32 @@ enum Answer<T> {
 
 /// Runs `work` with a libnftables context inside `namespace`, in a child process, and returns what it returned.
 pub fn in_child<T, F>(namespace: &NetNamespace, work: F) -> Result<T, KernelError>
+where
+    T: Serialize + DeserializeOwned,
+    F: FnOnce(&mut Nft) -> Result<T, KernelError>,
+{
+    forked(|| namespace.enter(), work)
+}
+
+/// Seconds after which a child in namespaces of its own is killed, whatever it waits for.
+const THROW_AWAY_SECONDS: u32 = 10;
+
+/// The same in a user and a network namespace that are made for it and end with it: nothing is there but a loopback
+/// device that is down, and nothing leads anywhere. It needs no privilege.
+pub fn in_new_namespaces<T, F>(work: F) -> Result<T, KernelError>
+where
+    T: Serialize + DeserializeOwned,
+    F: FnOnce(&mut Nft) -> Result<T, KernelError>,
+{
+    let make = || {
+        nix::unistd::alarm::set(THROW_AWAY_SECONDS);
+        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)
+            .map_err(|error| KernelError::system("make", "a user and a network namespace", error))
+    };
+    forked(make, work)
+}
+
+fn forked<T, F>(place: impl FnOnce() -> Result<(), KernelError>, work: F) -> Result<T, KernelError>
 where
     T: Serialize + DeserializeOwned,
     F: FnOnce(&mut Nft) -> Result<T, KernelError>,
@@ -56,25 +83,23 @@ where
         ForkResult::Child => {
             drop(reader);
             // A panic must not unwind into the parent's code in the child.
-            let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                serve(namespace, work, File::from(writer))
-            }))
-            .unwrap_or(101);
+            let status =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(place, work, File::from(writer))))
+                    .unwrap_or(101);
             // SAFETY: ends the child without running the parent's exit handlers a second time.
             unsafe { libc::_exit(status) }
         }
     }
 }
 
-fn serve<T, F>(namespace: &NetNamespace, work: F, mut answers: File) -> i32
+fn serve<T, F>(place: impl FnOnce() -> Result<(), KernelError>, work: F, mut answers: File) -> i32
 where
     T: Serialize,
     F: FnOnce(&mut Nft) -> Result<T, KernelError>,
 {
     release_standard_streams();
     let mut context = None;
-    let result = namespace
-        .enter()
+    let result = place()
         .and_then(|()| Nft::new())
         .and_then(|nft| work(context.insert(nft)));
     let answer = match result {

@@ -15,8 +15,9 @@ mod nft;
 mod process;
 mod sockets;
 mod spawn;
+mod tun;
 
-pub use child::in_child;
+pub use child::{in_child, in_new_namespaces};
 pub use clock::now;
 pub use held::{Edge, Held, Orphaned};
 pub use leftover::{Ready, end_after, leave_behind};
@@ -25,6 +26,7 @@ pub use nft::{Detail, Nft};
 pub use process::{Process, boot_id, parent_pid, random_id};
 pub use sockets::{Socket, Sockets};
 pub use spawn::run_to_end;
+pub use tun::Tun;
 
 /// Why the kernel or libnftables did not do what was asked.
 #[derive(Debug, thiserror::Error)]

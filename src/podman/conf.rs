@@ -73,6 +73,20 @@ pub enum ConfError {
     },
 }
 
+impl ConfError {
+    /// The file that somebody has to edit.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Malformed { path, .. }
+            | Self::ByHand { path, .. }
+            | Self::Target { path, .. }
+            | Self::OpensHost { path, .. } => Some(path),
+            Self::File(_) => None,
+        }
+    }
+}
+
 /// Where this user's podman looks for containers.conf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfPaths {

@@ -14,10 +14,13 @@ macro_rules! tests {
 }
 
 mod adversary;
+mod bait;
+mod bare;
 mod bundle;
 mod command;
 mod confinement;
 mod denials;
+mod environment;
 mod forged_input;
 mod grants;
 mod host;
@@ -40,6 +43,7 @@ mod rootful;
 mod scale;
 mod seal;
 mod setup;
+mod start_faults;
 mod usage;
 mod user;
 
@@ -61,6 +65,7 @@ const THREADS: usize = 2;
 fn tests() -> Vec<Test> {
     [
         // Those that take longest first.
+        start_faults::TESTS,
         scale::TESTS,
         names::TESTS,
         seal::TESTS,
@@ -69,6 +74,7 @@ fn tests() -> Vec<Test> {
         bundle::TESTS,
         confinement::TESTS,
         denials::TESTS,
+        environment::TESTS,
         forged_input::TESTS,
         grants::TESTS,
         host::TESTS,

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use crate::lab::{Container, by_pasta};
 
-const SCRIPT: &str = include_str!("probe.py");
+/// The program.
+pub const SCRIPT: &str = include_str!("probe.py");
 
 /// Refusals by ICMP and ICMPv6 (admin-prohibited) as a datagram socket reports them: of the packet itself, or of the error
 /// that it met.
@@ -102,7 +103,7 @@ impl Probe {
     }
 
     /// What the servers of the laboratory answer.
-    fn answer(&self) -> String {
+    pub fn answer(&self) -> String {
         match self.kind.as_str() {
             "http" => self.address.to_string(),
             "ping" => "pong".to_owned(),
@@ -116,7 +117,7 @@ impl Probe {
     }
 
     /// Whether this is how a shield refuses, at once and without a doubt.
-    fn is_refusal(&self, found: &str) -> bool {
+    pub fn is_refusal(&self, found: &str) -> bool {
         match self.kind.as_str() {
             "http" | "tcp" => found == "ECONNREFUSED",
             _ => PROHIBITED.contains(&found),

@@ -218,7 +218,9 @@ fn verify_finds_what_would_keep_podman_from_running_the_hooks() {
 
     fs::remove_file(&hook).unwrap();
     assert_eq!(
-        only(FindingKind::Missing, "createRuntime.json is missing")[0].mend,
+        only(FindingKind::Missing, "createRuntime.json is missing")[0]
+            .mend
+            .as_deref(),
         Some("terok-shield setup --user")
     );
     set.install(&program).unwrap();
@@ -250,7 +252,8 @@ fn verify_finds_what_would_keep_podman_from_running_the_hooks() {
     fs::create_dir(drop_in.parent().unwrap()).unwrap();
     fs::write(&drop_in, "[engine]\nhooks_dir = ['/elsewhere']\n").unwrap();
     let findings = only(FindingKind::NotListed, "50-x.conf; add it there");
-    assert!(findings.iter().all(|finding| finding.mend.is_none()));
+    let edit = format!("${{EDITOR:-vi}} {}", drop_in.display());
+    assert!(findings.iter().all(|finding| finding.mend.as_ref() == Some(&edit)));
     assert_eq!(set.install(&program).unwrap().findings, findings);
     fs::write(&drop_in, "[engine").unwrap();
     only(FindingKind::Unreadable, "50-x.conf:1:8");
@@ -320,7 +323,7 @@ fn the_set_that_serves_is_the_one_without_findings() {
     );
     let sets = [set, system];
     let missing = serving(&sets, &program).unwrap_err();
-    assert_eq!(missing[0].mend, Some("terok-shield setup --user"));
+    assert_eq!(missing[0].mend.as_deref(), Some("terok-shield setup --user"));
     assert_eq!(sets[1].install(&program).unwrap().findings, []);
     assert_eq!(serving(&sets, &program).unwrap().scope(), Scope::Root);
     // the user's own set repeats the system's directories before its own, and so it wins

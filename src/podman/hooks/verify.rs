@@ -8,7 +8,7 @@ use std::path::Path;
 use super::file::HookFile;
 use super::{HookSet, is_executable, resolve_program};
 use crate::podman::conf::HooksDirs;
-use crate::podman::files;
+use crate::podman::{files, shell_quote};
 
 /// What is wrong with an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Finding {
     /// One line.
     pub message: String,
     /// The command that mends it, where one does.
-    pub mend: Option<&'static str>,
+    pub mend: Option<String>,
 }
 
 impl HookSet {
@@ -66,7 +66,7 @@ impl HookSet {
             Err(error) => findings.push(Finding {
                 kind: FindingKind::Unreadable,
                 message: error.to_string(),
-                mend: None,
+                mend: error.path().map(edit),
             }),
         }
         findings
@@ -116,7 +116,7 @@ impl HookSet {
         Some(Finding {
             kind: FindingKind::Writable,
             message,
-            mend: None,
+            mend: Some(command("chmod go-w", directory)),
         })
     }
 
@@ -136,7 +136,10 @@ impl HookSet {
                 .as_deref()
                 .is_none_or(|path| path == self.conf_target() || !self.has_entries());
             let message = format!("podman does not read {}: {set_by}", dir.display());
-            let mend = target.then_some(self.scope.setup_command());
+            let mend = match &effective.set_by {
+                Some(path) if !target => Some(edit(path)),
+                _ => Some(self.scope.setup_command().to_owned()),
+            };
             let message = if target {
                 message
             } else {
@@ -164,7 +167,7 @@ impl HookSet {
                     path.display(),
                     dir.display()
                 ),
-                mend: None,
+                mend: Some(command("rm", &path)),
             })
             .collect()
     }
@@ -183,7 +186,7 @@ impl HookSet {
         Finding {
             kind,
             message,
-            mend: Some(self.scope.setup_command()),
+            mend: Some(self.scope.setup_command().to_owned()),
         }
     }
 }
@@ -207,6 +210,16 @@ pub fn serving<'a>(sets: &'a [HookSet], program: &Path) -> Result<&'a HookSet, V
         .nth(chosen)
         .map(|(_, findings)| findings)
         .unwrap_or_default())
+}
+
+/// A command line about one path.
+fn command(words: &str, path: &Path) -> String {
+    format!("{words} {}", shell_quote(&[path.to_string_lossy().into_owned()]))
+}
+
+/// What somebody else wrote is his to change.
+fn edit(path: &Path) -> String {
+    command("${EDITOR:-vi}", path)
 }
 
 /// The same directory, also through symbolic links (`/home` is one on some systems).
