@@ -117,7 +117,7 @@ pub struct Down {
     #[arg(long)]
     pub all: bool,
     /// Until it is up again by itself: 90s, 10m, 1h30m; at most 7d
-    #[arg(long = "for", value_name = "TIME")]
+    #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true)]
     pub time: Option<String>,
 }
 
@@ -126,7 +126,7 @@ pub struct Allow {
     #[command(flatten)]
     pub grant: Grant,
     /// Until it ends by itself: 90s, 10m, 1h30m; at most 7d
-    #[arg(long = "for", value_name = "TIME")]
+    #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true)]
     pub time: Option<String>,
 }
 

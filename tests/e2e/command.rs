@@ -173,6 +173,17 @@ impl Running {
         );
     }
 
+    /// What it has said so far.
+    pub fn so_far(mut self) -> String {
+        let _ = self.out.read(Instant::now(), |_| false);
+        self.out.so_far()
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn end(mut self) -> Output {

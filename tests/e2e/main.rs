@@ -19,6 +19,7 @@ mod bare;
 mod bundle;
 mod command;
 mod confinement;
+mod cut;
 mod denials;
 mod environment;
 mod forged_input;
@@ -28,6 +29,7 @@ mod inspect;
 mod lab;
 mod leftovers;
 mod like_podman;
+mod modes;
 mod names;
 mod networks;
 mod panics;
@@ -73,6 +75,7 @@ fn tests() -> Vec<Test> {
         adversary::TESTS,
         bundle::TESTS,
         confinement::TESTS,
+        cut::TESTS,
         denials::TESTS,
         environment::TESTS,
         forged_input::TESTS,
@@ -80,6 +83,7 @@ fn tests() -> Vec<Test> {
         host::TESTS,
         inspect::TESTS,
         like_podman::TESTS,
+        modes::TESTS,
         networks::TESTS,
         reach::TESTS,
         refused_flags::TESTS,
