@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::element::{Element, Span};
-use super::sets::{Class, Family, Kind, SetId};
+use super::sets::{Class, Family, Kind, Reserved, SetId};
 use crate::policy::{
     Action, Addresses, Class as Reach, Destination, NamePattern, Policy, PortRange, Ports, Protocol, Ranges, Target,
     classify, embedded_v6_forms, explicit_class, floor_v4, floor_v6, private_v4, private_v6, resolvable,
@@ -106,18 +106,22 @@ fn spans(ranges: &Ranges<u128>) -> impl Iterator<Item = Span> + '_ {
 
 /// The floor, with or without the private ranges, as disjoint spans.
 pub(super) fn special(family: Family, private_too: bool) -> Vec<Span> {
+    let mut all = reserved(Reserved::Floor, family);
+    if private_too {
+        all.extend(reserved(Reserved::Private, family));
+    }
+    spans(&ranges(all)).collect()
+}
+
+fn reserved(kind: Reserved, family: Family) -> Vec<Span> {
     let v4 = |nets: Vec<Ipv4Net>| nets.into_iter().map(IpNet::V4).collect::<Vec<_>>();
     let v6 = |nets: Vec<Ipv6Net>| nets.into_iter().map(IpNet::V6).collect::<Vec<_>>();
-    let mut nets = match family {
-        Family::V4 => v4(floor_v4()),
-        Family::V6 => v6(floor_v6()),
+    let nets = match (kind, family) {
+        (Reserved::Floor, Family::V4) => v4(floor_v4()),
+        (Reserved::Floor, Family::V6) => v6(floor_v6()),
+        (Reserved::Private, Family::V4) => v4(private_v4()),
+        (Reserved::Private, Family::V6) => v6(private_v6()),
     };
-    if private_too {
-        nets.extend(match family {
-            Family::V4 => v4(private_v4()),
-            Family::V6 => v6(private_v6()),
-        });
-    }
     spans(&ranges(nets.into_iter().map(|net| span_of(net).1))).collect()
 }
 
@@ -404,6 +408,15 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
     }
 
     let mut sets = collector.finish();
+    for kind in Reserved::ALL {
+        for family in Family::ALL {
+            let elements = reserved(kind, family).into_iter().map(|span| Element {
+                addresses: Some(span),
+                ..Element::default()
+            });
+            sets.insert(SetId::Reserved(kind, family), elements.collect());
+        }
+    }
     for &address in &policy.upstreams {
         let (family, number) = family_of(address);
         sets.entry(SetId::Upstream(family)).or_default().push(Element {

@@ -33,7 +33,7 @@ fn weight(set: SetId, elements: &[Element]) -> usize {
         + match set {
             SetId::Destinations(_, Kind::Hosts, _) | SetId::Upstream(_) | SetId::Window => 56,
             SetId::Destinations(_, Kind::Ports, _) => 80,
-            SetId::Destinations(_, Kind::Nets, _) | SetId::Published => 120,
+            SetId::Reserved(..) | SetId::Destinations(_, Kind::Nets, _) | SetId::Published => 120,
             SetId::Destinations(_, Kind::Ranges, _) => 160,
         }
 }

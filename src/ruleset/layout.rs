@@ -18,9 +18,8 @@ use std::collections::BTreeSet;
 use nftables::schema::{Chain, Rule};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
-use super::contents::{Contents, special};
-use super::element::span_expr;
-use super::sets::{Class, Family, Kind, SetId};
+use super::contents::Contents;
+use super::sets::{Class, Family, Kind, Reserved, SetId};
 use super::words::{
     Expr, Stmt, accept, admin_prohibited, any_of, concat, count, ct_direction, ct_mark, ct_state, drop,
     from_local_address, from_loopback, goto, in_set, is, is_not, l4proto, log, meta, neighbour_discovery, nfproto,
@@ -366,17 +365,11 @@ fn outbound(layout: &Layout, family: Family, rules: &mut Rules) {
     for class in Class::ALLOWING {
         judge(layout, class, family, &DESTINATION, chain, &goto("pass"), rules);
     }
-    rules.add(
-        chain,
-        [closed(layout.mode, family, DESTINATION.address), goto("refuse_private")],
-    );
+    closed(layout.mode, family, &DESTINATION, chain, &goto("refuse_private"), rules);
     if layout.timed {
         rules.add(chain, [window(), goto("bypass")]);
         if layout.mode == Mode::DownAll {
-            rules.add(
-                chain,
-                [closed(Mode::Up, family, DESTINATION.address), goto("refuse_private")],
-            );
+            closed(Mode::Up, family, &DESTINATION, chain, &goto("refuse_private"), rules);
         }
     }
     let rest = match layout.mode {
@@ -453,7 +446,7 @@ fn inbound(layout: &Layout, family: Family, rules: &mut Rules) {
         judge(layout, class, family, &SOURCE, replies, &accept(), rules);
     }
     if matches!(layout.mode, Mode::Down | Mode::DownAll) {
-        rules.add(replies, [closed(layout.mode, family, SOURCE.address), drop()]);
+        closed(layout.mode, family, &SOURCE, replies, &drop(), rules);
         if layout.timed {
             rules.add(replies, [window(), accept()]);
         } else {
@@ -464,14 +457,15 @@ fn inbound(layout: &Layout, family: Family, rules: &mut Rules) {
     rules.add(replies, [drop()]);
 }
 
-/// Far end within what stays closed in this mode unless it is listed: the floor always, private ranges but in `down_all`.
-fn closed(mode: Mode, family: Family, address: &'static str) -> Stmt {
-    // Neighbouring networks as one range: that is how an anonymous set is listed.
-    let items = special(family, mode != Mode::DownAll)
-        .into_iter()
-        .map(|span| span_expr(family, span))
-        .collect();
-    is(payload(ip(family), address), any_of(items))
+/// What stays closed in this mode unless it is listed: the floor always, private ranges but in `down_all`.
+fn closed(mode: Mode, family: Family, far: &FarEnd, chain: &'static str, verdict: &Stmt, rules: &mut Rules) {
+    for kind in Reserved::ALL {
+        if kind == Reserved::Private && mode == Mode::DownAll {
+            continue;
+        }
+        let address = payload(ip(family), far.address);
+        rules.add(chain, [in_set(address, SetId::Reserved(kind, family)), verdict.clone()]);
+    }
 }
 
 fn verdicts(layout: &Layout, rules: &mut Rules) {

@@ -21,7 +21,7 @@ pub use document::{change, create, preview, repair};
 pub use element::{Element, Span};
 pub use layout::{COUNTERS, Layout, RuleSpec, chains, marker, rules};
 pub use render::{rule_text, table_text};
-pub use sets::{Class, Family, Kind, SetId};
+pub use sets::{Class, Family, Kind, Reserved, SetId};
 pub use snapshot::{Drift, Snapshot, SnapshotError};
 pub use verdict::{Decision, Verdict, decide};
 pub use words::LOG_GROUP;

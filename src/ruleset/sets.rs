@@ -115,10 +115,34 @@ impl Kind {
     }
 }
 
+/// Why an address needs an entry of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reserved {
+    /// The floor.
+    Floor,
+    /// Private ranges.
+    Private,
+}
+
+impl Reserved {
+    /// Both, in the order in which they are asked.
+    pub const ALL: [Self; 2] = [Self::Floor, Self::Private];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Private => "private",
+        }
+    }
+}
+
 /// A set of the table. The order is the order of loading: what closes comes before what opens, so that a list that is
 /// loaded in pieces is closed on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetId {
+    /// What no name and no wide network opens. These sets are in every table and never change: a rule may not bring such a
+    /// list along as a set of its own, since for a moment of its replacement that would hold nothing.
+    Reserved(Reserved, Family),
     /// Destinations of one class, kind and family.
     Destinations(Class, Kind, Family),
     /// Resolvers that the container may ask, port 53.
@@ -134,7 +158,7 @@ impl SetId {
     #[must_use]
     pub const fn family(self) -> Option<Family> {
         match self {
-            Self::Destinations(_, _, family) | Self::Upstream(family) => Some(family),
+            Self::Reserved(_, family) | Self::Destinations(_, _, family) | Self::Upstream(family) => Some(family),
             Self::Published | Self::Window => None,
         }
     }
@@ -168,6 +192,7 @@ impl SetId {
                 // A set-wide default would end static elements too: the flag alone, and no default.
                 matches!(class, Class::Grant | Class::Learned),
             ),
+            Self::Reserved(..) => (SetTypeValue::Single(address), true, false),
             Self::Upstream(_) => (SetTypeValue::Single(address), false, false),
             Self::Published => (
                 SetTypeValue::Concatenated(vec![SetType::InetProto, SetType::InetService].into()),
@@ -198,6 +223,7 @@ impl fmt::Display for SetId {
             Self::Destinations(class, kind, family) => {
                 write!(f, "{}_{}_{}", class.word(), kind.word(), family.word())
             }
+            Self::Reserved(kind, family) => write!(f, "{}_{}", kind.word(), family.word()),
             Self::Upstream(family) => write!(f, "upstream_{}", family.word()),
             Self::Published => f.write_str("published"),
             Self::Window => f.write_str("window"),
@@ -215,6 +241,10 @@ impl FromStr for SetId {
             (Some("published"), None, None) => Self::Published,
             (Some("window"), None, None) => Self::Window,
             (Some("upstream"), Some(word), None) => Self::Upstream(family(word)?),
+            (Some(kind), Some(word), None) => Self::Reserved(
+                Reserved::ALL.into_iter().find(|r| r.word() == kind).ok_or(())?,
+                family(word)?,
+            ),
             (Some(class), Some(kind), Some(word)) => Self::Destinations(
                 Class::ALL.into_iter().find(|c| c.word() == class).ok_or(())?,
                 Kind::ALL.into_iter().find(|k| k.word() == kind).ok_or(())?,

@@ -22,11 +22,13 @@ mod confinement;
 mod cut;
 mod denials;
 mod environment;
+mod explain;
 mod forged_input;
 mod grants;
 mod host;
 mod inspect;
 mod lab;
+mod leak;
 mod leftovers;
 mod like_podman;
 mod modes;
@@ -69,6 +71,7 @@ fn tests() -> Vec<Test> {
         // Those that take longest first.
         start_faults::TESTS,
         scale::TESTS,
+        leak::TESTS,
         names::TESTS,
         seal::TESTS,
         setup::TESTS,
@@ -76,6 +79,7 @@ fn tests() -> Vec<Test> {
         bundle::TESTS,
         confinement::TESTS,
         cut::TESTS,
+        explain::TESTS,
         denials::TESTS,
         environment::TESTS,
         forged_input::TESTS,
