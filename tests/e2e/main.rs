@@ -48,6 +48,7 @@ mod setup;
 mod start_faults;
 mod usage;
 mod user;
+mod vsock;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -93,6 +94,7 @@ fn tests() -> Vec<Test> {
         restart::TESTS,
         rootful::TESTS,
         usage::TESTS,
+        vsock::TESTS,
     ]
     .concat()
 }
