@@ -7,6 +7,8 @@
 //! - A rule that has two conditions on one argument becomes one rule for each of its conditions.
 //! - Where `socketcall` exists (32-bit x86), a rule for `socket` becomes one for `socketcall`, too, and there its condition
 //!   on the family is lost: permitting any family permits all.
+//! - What applies where a comparison is *not* so (`!=`, and less and greater) hides rules that come later in libseccomp's
+//!   order, and it merges less and greater wrongly now and then.
 //! - Arguments are compared in 64 bits, but the kernel takes a family for an `int`: `!= 40` lets 2^32 + 40 through.
 
 use serde::{Deserialize, Serialize};
@@ -140,6 +142,16 @@ impl Rule {
         }
     }
 
+    /// Whether it does what it says beside other rules. A rule that is hidden may not be one that denies.
+    fn is_merged_well(&self, default: Effect) -> bool {
+        let well = |arg: &Condition| match arg.op.as_str() {
+            "SCMP_CMP_EQ" | "SCMP_CMP_MASKED_EQ" => true,
+            "SCMP_CMP_NE" => default == Effect::Denies && arg.index > 0,
+            _ => false,
+        };
+        self.args.iter().flatten().all(well)
+    }
+
     fn is_unconditional(&self) -> bool {
         self.args.as_deref().unwrap_or_default().is_empty()
     }
@@ -208,7 +220,8 @@ impl Profile {
         let mut denials = self
             .rules_for("socket")
             .filter(|rule| rule.effect() == Effect::Denies && rule.always_applies_to_vsock());
-        if round || permits.any(Rule::may_apply_to_vsock) {
+        let merged_well = self.rules_for("socket").all(|rule| rule.is_merged_well(default));
+        if round || !merged_well || permits.any(Rule::may_apply_to_vsock) {
             return false;
         }
         match default {

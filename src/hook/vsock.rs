@@ -36,7 +36,10 @@ pub(super) fn deny(config: &mut Value) -> Result<(), Refusal> {
     }
     let narrowed = narrowed(profile)?;
     if !narrowed.denies_vsock() {
-        return Err(Refusal::new("the seccomp profile cannot be made to deny AF_VSOCK"));
+        return Err(Refusal::new(
+            "the seccomp profile cannot be made to deny AF_VSOCK: libseccomp does not merge its rules for socket well, which \
+             have conditions other than equality (SCMP_CMP_NE, LT, LE, GT, GE)",
+        ));
     }
     let value = serde_json::to_value(narrowed)
         .map_err(|error| Refusal::new(format!("the seccomp profile cannot be written: {error}")))?;
@@ -92,11 +95,15 @@ fn narrowed(mut profile: Profile) -> Result<Profile, Refusal> {
     // In front, so that it stands before libseccomp makes rules for `socketcall` of those for `socket`.
     let mut rules = vec![denial(&WAYS_ROUND, errno, None)];
     let mut permits = Permits::default();
+    let mut denials = Vec::new();
     for mut rule in profile.syscalls.take().unwrap_or_default() {
         let socket = rule.is_for("socket");
         let concerned = socket || WAYS_ROUND.iter().any(|name| rule.is_for(name));
         if concerned && rule.effect() == Effect::Open {
             return Err(delegated("socket"));
+        }
+        if socket && rule.effect() == Effect::Denies {
+            denials.extend(conditions(&rule)?);
         }
         if concerned && rule.effect() == Effect::Permits {
             // What the default permits needs no rule.
@@ -117,6 +124,7 @@ fn narrowed(mut profile: Profile) -> Result<Profile, Refusal> {
             Some(vec![family(LOW_32, AF_VSOCK)]),
         ));
     }
+    permits.respect(&denials);
     rules.extend(permits.rules());
     profile.syscalls = Some(rules);
     Ok(profile)
@@ -141,6 +149,34 @@ fn family(mask: u64, value: u64) -> Condition {
     }
 }
 
+/// A rule for `socket`: families, a bit for each, with conditions on the other arguments.
+fn conditions(rule: &Rule) -> Result<Vec<(u64, Vec<Condition>)>, Refusal> {
+    if rule.args.as_ref().is_some_and(|args| args.len() > CONDITIONS) {
+        return Err(Refusal::new(
+            "a rule of the seccomp profile has more conditions than a call has arguments",
+        ));
+    }
+    let split = |all: Vec<Condition>| {
+        let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.index == 0);
+        let families = (0..FAMILIES)
+            .filter(|&number| own.iter().all(|one| one.holds(number)))
+            .fold(0, |bits, number| bits | 1 << number);
+        (families, others)
+    };
+    Ok(rule.alternatives().into_iter().map(split).collect())
+}
+
+/// Whether it is plain that both cannot hold.
+fn contradict(one: &[Condition], other: &[Condition]) -> bool {
+    one.iter().any(|a| {
+        other.iter().any(|b| {
+            let opposite = |ops: (&str, &str)| ops == ("SCMP_CMP_EQ", "SCMP_CMP_NE");
+            let ops = opposite((&a.op, &b.op)) || opposite((&b.op, &a.op));
+            a.index == b.index && a.value == b.value && ops
+        })
+    })
+}
+
 /// What a profile permits of `socket`, by the conditions on its other arguments.
 #[derive(Debug, Default)]
 struct Permits(Vec<Permit>);
@@ -155,16 +191,8 @@ struct Permit {
 
 impl Permits {
     fn add(&mut self, rule: &Rule) -> Result<(), Refusal> {
-        if rule.args.as_ref().is_some_and(|args| args.len() > CONDITIONS) {
-            return Err(Refusal::new(
-                "a rule of the seccomp profile has more conditions than a call has arguments",
-            ));
-        }
-        for conditions in rule.alternatives() {
-            let (own, others): (Vec<_>, Vec<_>) = conditions.into_iter().partition(|one| one.index == 0);
-            let families = (0..FAMILIES)
-                .filter(|&number| number != AF_VSOCK && own.iter().all(|one| one.holds(number)))
-                .fold(0, |bits, number| bits | 1 << number);
+        for (families, others) in conditions(rule)? {
+            let families = families & !(1 << AF_VSOCK);
             let same = |permit: &&mut Permit| permit.action == rule.action && permit.others == others;
             match self.0.iter_mut().find(same) {
                 Some(permit) => permit.families |= families,
@@ -176,6 +204,17 @@ impl Permits {
             }
         }
         Ok(())
+    }
+
+    /// Where a denial and a permit may meet, libseccomp goes by an order of its own, which narrowing would change.
+    fn respect(&mut self, denials: &[(u64, Vec<Condition>)]) {
+        for permit in &mut self.0 {
+            for (families, others) in denials {
+                if !contradict(&permit.others, others) {
+                    permit.families &= !families;
+                }
+            }
+        }
     }
 
     /// No family stands in two rules of which one is without other conditions: libseccomp calls some such pairs conflicts.
