@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::resolvers::{self, Resolvers};
-use super::{Refusal, Subject, Surroundings, guard, late, mounts, oci, pasta, surroundings};
+use super::{Refusal, Subject, Surroundings, guard, late, mounts, oci, pasta, surroundings, vsock};
 use crate::audit::{Action, Event};
 use crate::bundle::{Bundle, Lock, PolicyFile, RunningFile, VERSION};
 use crate::kernel::{self, Detail, NetNamespace, Nft, Process};
@@ -27,6 +27,7 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     surroundings::same_annotations(&state, &spec)?;
     guard::runtime(surroundings::calling_runtime().as_deref())?;
     guard::check(&spec)?;
+    vsock::check(spec.linux.seccomp.as_ref())?;
     if surroundings::runtime_preserves_descriptors()? {
         return Err(Refusal::new("the container inherits descriptors (--preserve-fds)"));
     }

@@ -15,7 +15,9 @@ mod pasta;
 mod poststop;
 mod precreate;
 mod resolvers;
+mod seccomp;
 mod surroundings;
+mod vsock;
 
 use std::fs::File;
 use std::io::Read;

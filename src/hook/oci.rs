@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Refusal;
+use super::seccomp::Profile;
 
 /// The state of a container (OCI runtime-spec 1.0, `runtime.md`).
 #[derive(Debug, Clone, Deserialize)]
@@ -145,6 +146,8 @@ pub struct Linux {
     /// Namespaces: one without a path is made for this container.
     #[serde(default)]
     pub namespaces: Vec<Namespace>,
+    /// System calls that the program may make.
+    pub seccomp: Option<Profile>,
 }
 
 /// One of `linux.namespaces`.

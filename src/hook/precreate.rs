@@ -1,4 +1,4 @@
-//! `precreate`: breaks the seal, if everything is in place.
+//! `precreate`: breaks the seal, if everything is in place, and has seccomp deny what no table sees.
 //!
 //! The seal is a sysctl that no kernel has. Podman silently ignores a missing hooks directory, file or binary; the
 //! runtime does not ignore the seal, and fails. This hook takes it out only if the very configuration that the runtime
@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::Value;
 
-use super::{Refusal, Subject, Surroundings, surroundings};
+use super::{Refusal, Subject, Surroundings, surroundings, vsock};
 use crate::podman::SEAL_SYSCTL;
 
 pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
@@ -21,6 +21,7 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     if surroundings::is_shielded(&annotations) {
         about.name = Some(surroundings::container_name(&annotations)?);
         names_our_hook(&config)?;
+        vsock::deny(&mut config)?;
     }
     // Only now: an unshielded container with a seal stays sealed.
     if about.name.is_some()

@@ -50,6 +50,7 @@ mod setup;
 mod start_faults;
 mod usage;
 mod user;
+mod vsock;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -97,6 +98,7 @@ fn tests() -> Vec<Test> {
         restart::TESTS,
         rootful::TESTS,
         usage::TESTS,
+        vsock::TESTS,
     ]
     .concat()
 }
