@@ -196,9 +196,9 @@ fn every_kind() {
     let mut nft = Nft::new().unwrap();
     let (policy, addresses) = rich();
     let (layout, contents) = apply(&mut nft, &policy, &addresses);
-    // Two sets of resolvers, the published ports; for each family four kinds of three classes, and three kinds of
-    // learned addresses (a name is never a network).
-    assert_eq!(layout.sets.len(), 2 + 1 + 2 * (3 * 4 + 3), "{:?}", layout.sets);
+    // Two sets of resolvers, the published ports; for each family floor and private ranges, four kinds of three classes, and
+    // three kinds of learned addresses (a name is never a network).
+    assert_eq!(layout.sets.len(), 2 + 1 + 2 * (2 + 3 * 4 + 3), "{:?}", layout.sets);
     agrees(&mut nft, &layout, &contents);
 }
 
