@@ -299,17 +299,32 @@ impl Bundle {
             problem: error.to_string(),
         })?;
         text.push(b'\n');
-        let mut file = tempfile::Builder::new()
-            .prefix(".new-")
-            .permissions(fs::Permissions::from_mode(0o600))
-            .tempfile_in(&self.path)
-            .map_err(io_error("write beside", &path))?;
-        file.write_all(&text).map_err(io_error("write", &path))?;
-        if durability != Durability::None {
-            file.as_file().sync_all().map_err(io_error("write", &path))?;
+        // Whoever writes holds the lock. So the name can be the same each time, and what a killed command left is gone with
+        // the next one.
+        let new = self.path.join(format!(".new-{name}"));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("write beside", &path)(error));
+            }
+            _ => {}
         }
-        file.persist(&path)
-            .map_err(|error| io_error("replace", &path)(error.error))?;
+        let written = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)
+            .map_err(io_error("write beside", &path))
+            .and_then(|mut file| {
+                file.write_all(&text).map_err(io_error("write", &path))?;
+                if durability != Durability::None {
+                    file.sync_all().map_err(io_error("write", &path))?;
+                }
+                fs::rename(&new, &path).map_err(io_error("replace", &path))
+            });
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        written?;
         if durability != Durability::Full {
             return Ok(());
         }

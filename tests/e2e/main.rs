@@ -19,6 +19,7 @@ mod bare;
 mod bundle;
 mod command;
 mod confinement;
+mod crash;
 mod cut;
 mod denials;
 mod environment;
@@ -73,6 +74,7 @@ fn tests() -> Vec<Test> {
         start_faults::TESTS,
         scale::TESTS,
         leak::TESTS,
+        crash::TESTS,
         names::TESTS,
         seal::TESTS,
         setup::TESTS,
