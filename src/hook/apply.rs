@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::SystemTime;
 
 use super::resolvers::{self, Resolvers};
-use super::{Refusal, Subject, Surroundings, guard, late, mounts, oci, pasta, surroundings, vsock};
+use super::{Refusal, Subject, Surroundings, claim, guard, late, mounts, name, oci, pasta, surroundings, vsock};
 use crate::audit::{Action, Event};
-use crate::bundle::{Bundle, Lock, PolicyFile, RunningFile, VERSION};
+use crate::bundle::{Bundle, Lock, RunningFile, VERSION};
 use crate::kernel::{self, Detail, NetNamespace, Nft, Process};
 use crate::lookup;
-use crate::podman::ANNOTATION_LAUNCH;
 use crate::policy::{Addresses, Moment, Policy};
 use crate::ruleset::{Note, create, repair};
 use crate::shield::live::{Meant, snapshot, verify};
@@ -19,7 +17,7 @@ use crate::shield::live::{Meant, snapshot, verify};
 pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let state = oci::State::parse(input)?;
     let surroundings = about.surroundings.insert(Surroundings::discover(&state.annotations)?);
-    let name = surroundings::container_name(&state.annotations)?;
+    let name = name::of(&state, &surroundings.state_dir)?;
     about.name = Some(name.clone());
     let pid = state.pid()?;
 
@@ -44,10 +42,8 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     surroundings::alone(pid, &namespace)?;
     pasta::check(namespace.id())?;
 
-    let bundle = Bundle::open(&surroundings.state_dir, &name)?;
-    let lock = bundle.lock()?;
-    let mut desired = claim(&bundle, &lock, &state)?;
-    let protected = surroundings.protected(&state.bundle, &desired.protected)?;
+    let (bundle, lock, mut desired) = claim::bundle(&state, surroundings, &name)?;
+    let protected = surroundings.protected(&state, &desired.protected)?;
     mounts::check(&spec, pid, &state.id, &protected)?;
     let resolvers = Resolvers::of(&spec, &state.id)?;
     let upstreams = resolvers.known();
@@ -118,43 +114,6 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         resolvers::note_closed(&bundle, &running, &error.to_string());
     }
     Ok(())
-}
-
-/// The bundle's desired state, bound to this container. A bundle belongs to one container: one that is there keeps it;
-/// one that was removed leaves it to its successor, without what the operator changed at run time.
-fn claim(bundle: &Bundle, lock: &Lock, state: &oci::State) -> Result<PolicyFile, Refusal> {
-    let mut desired = bundle.policy()?;
-    if desired.replaces.as_deref() == Some(state.id.as_str()) {
-        return Err(Refusal::new(
-            "`run --replace` was to remove this container and its policy is gone; `podman rm` it and run it anew",
-        ));
-    }
-    let same = desired.container_id.as_deref() == Some(state.id.as_str());
-    if let Some(owner) = desired.container_id.as_deref().filter(|_| !same)
-        && desired.oci_bundle.as_deref().is_some_and(Path::exists)
-    {
-        return Err(Refusal::new(format!(
-            "the bundle belongs to another container, {owner:.12}, which still exists"
-        )));
-    }
-    // A name is no proof: an image can bring an annotation with anybody's.
-    if state.annotations.get(ANNOTATION_LAUNCH) != Some(&desired.launch) {
-        return Err(Refusal::new(
-            "the policy of this name was made for another launch; start the container with the flags that `prepare` printed last",
-        ));
-    }
-    if same {
-        return Ok(desired);
-    }
-    if desired.container_id.is_some() {
-        desired.start_anew();
-    }
-    desired.container_id = Some(state.id.clone());
-    desired.replaces = None;
-    // The parent of `userdata` goes when the container is removed.
-    desired.oci_bundle = state.bundle.parent().map(Path::to_owned);
-    bundle.set_policy_soon(lock, &desired)?;
-    Ok(desired)
 }
 
 /// Addresses of the policy's names: those looked up before, and a new look for those that are too old. What does not

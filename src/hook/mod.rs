@@ -5,11 +5,14 @@
 //! The reason goes to standard error, to `hook-error.log` and to the audit log; the first of these Podman often
 //! swallows.
 
+mod annotated;
 mod apply;
+mod claim;
 mod guard;
 mod late;
 mod mountinfo;
 mod mounts;
+mod name;
 mod oci;
 mod pasta;
 mod poststop;
@@ -78,7 +81,10 @@ refusal_from!(
     crate::kernel::KernelError,
     crate::audit::AuditError,
     crate::ruleset::SnapshotError,
-    crate::lookup::LookupError
+    crate::lookup::LookupError,
+    crate::config::ConfigError,
+    crate::policy::ProfileError,
+    crate::Error
 );
 
 /// Stages that hooks are installed for.

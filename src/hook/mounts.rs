@@ -231,6 +231,12 @@ fn judge(own: &[Mounted], theirs: &[Mounted], root: &Path, id: &str, known: &[Kn
     Ok(())
 }
 
+/// What Podman removes with the container, `.../DRIVER-containers/ID`, if this bundle of the runtime's is one that Podman made.
+pub fn podmans_record<'a>(bundle: &'a Path, id: &str) -> Option<&'a Path> {
+    let rest = own_userdata(bundle, id)?;
+    rest.as_os_str().is_empty().then(|| bundle.parent()).flatten()
+}
+
 /// Whether Podman made this file for the container itself.
 pub fn is_own_userdata(path: &Path, id: &str) -> bool {
     fs::canonicalize(path).is_ok_and(|path| own_userdata(&path, id).is_some_and(|rest| !rest.starts_with("overlay")))

@@ -6,7 +6,7 @@
 mod control;
 mod cut;
 mod explain;
-mod launch;
+pub(crate) mod launch;
 pub(crate) mod live;
 mod status;
 

@@ -14,6 +14,7 @@ macro_rules! tests {
 }
 
 mod adversary;
+mod annotations;
 mod bait;
 mod bare;
 mod bundle;
@@ -77,6 +78,7 @@ fn tests() -> Vec<Test> {
         seal::TESTS,
         setup::TESTS,
         adversary::TESTS,
+        annotations::TESTS,
         bundle::TESTS,
         confinement::TESTS,
         cut::TESTS,
