@@ -107,8 +107,7 @@ impl Mount {
     /// The host's paths that it shows to the container.
     #[must_use]
     pub fn host_paths(&self) -> Vec<PathBuf> {
-        let is = |word: &str| self.options.iter().any(|option| option == word);
-        if self.kind == "bind" || is("bind") || is("rbind") {
+        if self.is_bind() {
             return vec![self.source.clone()];
         }
         if self.kind == "overlay" {
@@ -131,6 +130,11 @@ impl Mount {
         } else {
             Vec::new()
         }
+    }
+
+    /// Whether its source is a path that is shown as it is.
+    fn is_bind(&self) -> bool {
+        self.kind == "bind" || self.options.iter().any(|option| option == "bind" || option == "rbind")
     }
 
     /// Whether the container may write to it.
@@ -169,7 +173,16 @@ impl Spec {
     pub fn read(bundle: &Path) -> Result<Self, Refusal> {
         let path = bundle.join("config.json");
         let text = super::read_file(&path, super::Owner::Trusted, CONFIG_LIMIT)?;
-        serde_json::from_slice(&text).map_err(|error| Refusal::new(format!("{} is malformed: {error}", path.display())))
+        let mut spec: Self = serde_json::from_slice(&text)
+            .map_err(|error| Refusal::new(format!("{} is malformed: {error}", path.display())))?;
+        // Podman's paths are absolute; others may be relative to the bundle.
+        if let Some(root) = &mut spec.root {
+            root.path = bundle.join(&root.path);
+        }
+        for mount in spec.mounts.iter_mut().filter(|mount| mount.is_bind()) {
+            mount.source = bundle.join(&mount.source);
+        }
+        Ok(spec)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::lab::{Container, IMAGE, bystander, files_of};
 use crate::probe::{at, everything, web};
 use crate::reach::{CLOSED, ONE_OF_EACH, OPEN};
 use crate::refusal::{Attempt, Way};
+use crate::rootful::Rootful;
 use crate::user::{FreshUser, User};
 
 tests![
@@ -20,6 +21,7 @@ tests![
     what_cannot_be_protected_is_refused_with_an_annotation_alone,
     a_port_that_the_annotation_publishes_is_open_and_no_other,
     what_few_annotations_leave_out_does_not_count,
+    of_roots_containers_profiles_and_name_count_unless_the_configuration_says_more,
     without_hooks_an_annotation_protects_nothing_and_the_seal_does,
 ];
 
@@ -415,6 +417,84 @@ fn what_few_annotations_leave_out_does_not_count() {
     user.write(&user.config().join("config.toml"), "annotations = \"all\"\n");
     launch(&user, "few-state", &annotations, &[]).1.ok();
     assert!(elsewhere.join("containers/few-state/policy.json").exists());
+}
+
+fn of_roots_containers_profiles_and_name_count_unless_the_configuration_says_more() {
+    let host = Rootful::new();
+    host.shield(&["setup", "--root"]).ok();
+    let subnets = ["--ipv6", "--subnet", "10.89.6.0/24", "--subnet", "fd00:90::/64", "fold"];
+    host.podman(&[&["network", "create"], &subnets[..]].concat()).ok();
+    host.profile("tenant", ONE_OF_EACH);
+    let elsewhere = "/run/lab/elsewhere";
+    let annotations = [
+        (PROFILES, "tenant"),
+        ("terok.shield.name", "tenants-own"),
+        ("terok.shield.publish", "80"),
+        ("terok.shield.state_dir", elsewhere),
+        ("terok.shield.upstream_dns", "203.0.113.53"),
+    ];
+    let start = |name: &str, port: &str, annotations: &[(&str, &str)]| {
+        let flags = [
+            "--cgroups",
+            "disabled",
+            "--network",
+            "fold",
+            "-p",
+            port,
+            IMAGE,
+            "sh",
+            "-c",
+            SERVER,
+        ];
+        launch(&host, name, annotations, &flags)
+    };
+    let page = |port: u16| {
+        let url = format!("http://10.200.0.2:{port}/index.html");
+        root(&["curl", "-s", "--max-time", "5", &url])
+    };
+    let serves = |container: &Container| {
+        wait_until("the server answers inside", || {
+            (container.sh("curl -s http://127.0.0.1:80/index.html").text() == "page").then_some(())
+        });
+    };
+    // The attack first: nobody is in the way.
+    let (open, output) = start("open", "18420:80", &[]);
+    output.ok();
+    open.reaches(&web(&OPEN));
+    open.reaches(&web(&["203.0.113.11", "2001:db8::11"]));
+    wait_until("the port answers without a shield", || {
+        (page(18420).text() == "page").then_some(())
+    });
+    open.remove();
+
+    let (container, output) = start("tenant", "18421:80", &annotations);
+    output.ok();
+    for _ in 0..2 {
+        assert_eq!(host.shield(&["status", "tenants-own"]).ok().text(), "up");
+        container.reaches(&web(&OPEN));
+        container.is_refused(&web(&CLOSED));
+        serves(&container);
+        assert_ne!(page(18421).code, 0);
+        host.podman(&["restart", "--time", "0", "tenant"]).ok();
+    }
+    assert!(!std::path::Path::new(elsewhere).exists());
+    let log = host.shield(&["logs", "--container", "tenants-own"]).ok();
+    let ignored = "do not count here: terok.shield.publish, terok.shield.state_dir, terok.shield.upstream_dns";
+    assert!(log.out.contains(ignored), "{log:#?}");
+    container.remove();
+
+    host.write(&host.config().join("config.toml"), "annotations = \"all\"\n");
+    let (container, output) = start("tenant", "18422:80", &annotations);
+    output.ok();
+    assert_eq!(host.shield(&["status", "tenants-own"]).ok().text(), "up");
+    wait_until("the published port answers", || {
+        (page(18422).text() == "page").then_some(())
+    });
+    container.is_refused(&web(&CLOSED));
+    // Root's state is nowhere else, whatever counts.
+    assert!(!std::path::Path::new(elsewhere).exists());
+    container.remove();
+    fs::remove_file(host.config().join("config.toml")).unwrap();
 }
 
 fn without_hooks_an_annotation_protects_nothing_and_the_seal_does() {

@@ -17,6 +17,7 @@ mod adversary;
 mod annotations;
 mod bait;
 mod bare;
+mod bare_runtimes;
 mod bundle;
 mod command;
 mod confinement;
@@ -79,6 +80,7 @@ fn tests() -> Vec<Test> {
         setup::TESTS,
         adversary::TESTS,
         annotations::TESTS,
+        bare_runtimes::TESTS,
         bundle::TESTS,
         confinement::TESTS,
         cut::TESTS,

@@ -12,7 +12,7 @@ use crate::user::User;
 tests![on_a_bridge_other_containers_are_private_addresses_and_the_internet_is_what_is_listed];
 
 /// A host of root's own behind the laboratory's: hooks, networks and rules there are nobody else's.
-struct Rootful {
+pub struct Rootful {
     user: User,
     _holder: Running,
 }
@@ -26,7 +26,8 @@ impl Deref for Rootful {
 }
 
 impl Rootful {
-    fn new() -> Self {
+    /// With podman and an image, and without hooks.
+    pub fn new() -> Self {
         let mut holder = Running::start_open(&[
             "unshare",
             "--mount",
