@@ -2,6 +2,7 @@
 //! there is private, and governed by the policy like any private address.
 
 use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::command::{Output, Running, root, wait_until};
 use crate::lab::{Container, IMAGE, by_pasta, image_tar};
@@ -15,7 +16,11 @@ tests![on_a_bridge_other_containers_are_private_addresses_and_the_internet_is_wh
 pub struct Rootful {
     user: User,
     _holder: Running,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// There is one wire to it.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Deref for Rootful {
     type Target = User;
@@ -28,6 +33,7 @@ impl Deref for Rootful {
 impl Rootful {
     /// With podman and an image, and without hooks.
     pub fn new() -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut holder = Running::start_open(&[
             "unshare",
             "--mount",
@@ -47,6 +53,7 @@ impl Rootful {
                     .to_vec(),
             ),
             _holder: holder,
+            _turn: turn,
         };
         // Packets go through the laboratory's host, which forwards them.
         for words in [
