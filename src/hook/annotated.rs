@@ -65,6 +65,16 @@ impl Rules {
             is_root,
         })
     }
+
+    /// The published ports that a container asks for, as far as they count.
+    pub(super) fn published(&self, state: &oci::State) -> Result<Vec<policy::PublishedPort>, Refusal> {
+        let Some(list) = state.annotations.get(ANNOTATION_PUBLISH).filter(|_| self.all) else {
+            return Ok(Vec::new());
+        };
+        let ports = PublishedPort::parse_list(list)
+            .map_err(|error| Refusal::new(format!("{ANNOTATION_PUBLISH}={list}: {error}")))?;
+        Ok(ports.into_iter().map(Into::into).collect())
+    }
 }
 
 /// What annotations came to.
@@ -92,8 +102,8 @@ pub(super) fn compile(
     let mut counts = vec![ANNOTATION_PROFILES, ANNOTATION_NAME];
     if rules.all {
         counts.push(ANNOTATION_PUBLISH);
-        desired.published = published(state)?;
     }
+    desired.published = rules.published(state)?;
     if !rules.is_root {
         counts.push(ANNOTATION_STATE_DIR);
     }
@@ -103,11 +113,4 @@ pub(super) fn compile(
         ignored: ignored.cloned().collect(),
         desired,
     })
-}
-
-fn published(state: &oci::State) -> Result<Vec<policy::PublishedPort>, Refusal> {
-    let list = state.annotations.get(ANNOTATION_PUBLISH).map_or("", String::as_str);
-    let ports = PublishedPort::parse_list(list)
-        .map_err(|error| Refusal::new(format!("{ANNOTATION_PUBLISH}={list}: {error}")))?;
-    Ok(ports.into_iter().map(Into::into).collect())
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use super::claim::Owner;
+use super::monitor::Monitor;
+use super::pod::Infra;
 use super::resolvers::{self, Resolvers};
 use super::{Refusal, Subject, Surroundings, claim, guard, late, mounts, name, oci, pasta, surroundings, vsock};
 use crate::audit::{Action, Event};
@@ -17,8 +20,13 @@ use crate::shield::live::{Meant, snapshot, verify};
 pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let state = oci::State::parse(input)?;
     let surroundings = about.surroundings.insert(Surroundings::discover(&state.annotations)?);
-    let name = name::of(&state, &surroundings.state_dir)?;
-    about.name = Some(name.clone());
+    let monitor = Monitor::of_our_runtime().filter(|monitor| monitor.id == state.id);
+    let owner = Owner {
+        id: &state.id,
+        bundle: &state.bundle,
+        name: monitor.as_ref().map(|monitor| monitor.name.as_str()),
+    };
+    about.name = Some(name::of(&state.annotations, &owner, &surroundings.state_dir)?);
     let pid = state.pid()?;
 
     let spec = oci::Spec::read(&state.bundle)?;
@@ -39,13 +47,26 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     if namespace.id() == NetNamespace::current()?.id() {
         return Err(Refusal::new("the container has no network namespace of its own"));
     }
-    surroundings::alone(pid, &namespace)?;
+    let pod = Infra::of(&state, &spec, namespace.id())?;
+    let (owner, lasting) = match &pod {
+        Some(infra) => (infra.owner(), infra.process()),
+        None => (owner, &process),
+    };
+    let name = name::of(&state.annotations, &owner, &surroundings.state_dir)?;
+    about.name = Some(name.clone());
+    surroundings::alone(pid, &namespace, |other| {
+        pod.as_ref().is_some_and(|infra| infra.knows(other, &state))
+    })?;
     pasta::check(namespace.id())?;
 
-    let (bundle, lock, mut desired) = claim::bundle(&state, surroundings, &name)?;
+    let (bundle, lock, mut desired) = claim::bundle(&state, &owner, surroundings, &name)?;
     let protected = surroundings.protected(&state, &desired.protected)?;
-    mounts::check(&spec, pid, &state.id, &protected)?;
-    let resolvers = Resolvers::of(&spec, &state.id)?;
+    let own = mounts::Own {
+        id: &state.id,
+        infra: pod.as_ref().map(|infra| infra.owner().id),
+    };
+    mounts::check(&spec, pid, own, &protected)?;
+    let resolvers = Resolvers::of(&spec, own)?;
     let upstreams = resolvers.known();
     if upstreams.is_empty() && !matches!(resolvers, Resolvers::Later(_)) {
         bundle.log().append(
@@ -63,8 +84,8 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let running = RunningFile {
         version: VERSION,
         boot_id: kernel::boot_id()?,
-        pid,
-        start_time: process.start_time()?,
+        pid: lasting.pid(),
+        start_time: lasting.start_time()?,
         net_namespace: namespace.id(),
         upstreams: Vec::new(),
         dns_closed: None,
@@ -84,14 +105,23 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         },
         network: !late::network_is_there(),
     };
-    let running = RunningFile {
+    let mut running = RunningFile {
         upstreams: enforced.upstreams,
         dns_closed: late.resolvers.as_ref().map(|_| resolvers::AWAITED.to_owned()),
         ..running
     };
+    // Another member of the pod may still wait for them.
+    if !enforced.fresh
+        && let Some(before) = bundle.running()?
+        && (before.pid, before.start_time) == (running.pid, running.start_time)
+    {
+        running.dns_closed = before.dns_closed;
+    }
     bundle.set_running(&lock, &running)?;
     if !process.is_alive() {
-        bundle.forget_running(&lock)?;
+        if pod.is_none() {
+            bundle.forget_running(&lock)?;
+        }
         return Err(Refusal::new(format!("the container's first process {pid} is gone")));
     }
     bundle.forget_refusal(&lock)?;

@@ -2,12 +2,11 @@
 //! id.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use super::{Refusal, oci};
+use super::Refusal;
+use super::claim::Owner;
 use crate::bundle;
-use crate::kernel;
 use crate::podman::ANNOTATION_NAME;
 use crate::policy::ContainerName;
 
@@ -23,47 +22,26 @@ pub fn annotated(annotations: &BTreeMap<String, String>) -> Result<Option<Contai
         .map_err(|error| Refusal::new(format!("{ANNOTATION_NAME}: {error}")))
 }
 
-/// The name of the container that the runtime is about to start.
-pub fn of(state: &oci::State, state_dir: &Path) -> Result<ContainerName, Refusal> {
-    if let Some(name) = annotated(&state.annotations)? {
+/// The name of the container, or of the pod, that is about to be shielded.
+pub fn of(
+    annotations: &BTreeMap<String, String>,
+    owner: &Owner<'_>,
+    state_dir: &Path,
+) -> Result<ContainerName, Refusal> {
+    if let Some(name) = annotated(annotations)? {
         return Ok(name);
     }
     // What the operator denied it stays denied, whether Podman has renamed it or not.
-    if let Some(bundle) = bundle::owned_by(state_dir, &state.id)? {
+    if let Some(bundle) = bundle::owned_by(state_dir, owner.id)? {
         return Ok(bundle.name().clone());
     }
-    let told = monitor().and_then(|line| told_to_monitor(&line, &state.id)?.parse().ok());
-    if let Some(name) = told {
+    if let Some(name) = owner.name.and_then(|name| name.parse().ok()) {
         return Ok(name);
     }
-    let short: String = state.id.chars().take(SHORT_ID).collect();
+    let short: String = owner.id.chars().take(SHORT_ID).collect();
     short
         .parse()
         .map_err(|error| Refusal::new(format!("{error}; name it in the annotation {ANNOTATION_NAME}")))
-}
-
-/// The command line of the process that started the runtime that started us.
-fn monitor() -> Option<Vec<u8>> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", kernel::parent_pid())).ok()?;
-    // The command's name is in parentheses and may hold anything; after it come its state and its parent.
-    let parent: i32 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    fs::read(format!("/proc/{parent}/cmdline")).ok()
-}
-
-/// The name on a command line of conmon's, if it monitors the container of that id.
-fn told_to_monitor(line: &[u8], id: &str) -> Option<String> {
-    let line = String::from_utf8_lossy(line);
-    let words: Vec<&str> = line.split_terminator('\0').collect();
-    let value = |flag: &str| {
-        let place = words.iter().position(|word| *word == flag)?;
-        words.get(place + 1).copied()
-    };
-    let is_conmon = Path::new(words.first()?).file_name()? == "conmon";
-    if is_conmon && value("-c") == Some(id) {
-        value("-n").map(str::to_owned)
-    } else {
-        None
-    }
 }
 
 #[cfg(test)]
@@ -81,20 +59,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_containers_own_monitor_knows_its_name() {
-        let line = |text: &str| text.replace(' ', "\0") + "\0";
-        let usual = line("/usr/bin/conmon --api-version 1 -c abc -u abc -r /usr/bin/crun -b /b -n web -l k8s-file:/x");
-        assert_eq!(told_to_monitor(usual.as_bytes(), "abc").as_deref(), Some("web"));
-        assert_eq!(told_to_monitor(usual.as_bytes(), "abcd"), None);
-        for other in [
-            "",
-            "conmon",
-            "conmon -c",
-            "conmon -c abc",
-            "conmon -c abc -n",
-            "sh -c abc -n web",
-        ] {
-            assert_eq!(told_to_monitor(line(other).as_bytes(), "abc"), None, "{other:?}");
-        }
+    fn an_annotation_comes_before_podmans_name_and_that_before_the_id() {
+        let state = tempfile::tempdir().unwrap();
+        let named = |annotations: &[(&str, &str)], name| {
+            let annotations = annotations
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let owner = Owner {
+                id: "0123456789abcdef",
+                bundle: Path::new("/b"),
+                name,
+            };
+            of(&annotations.collect(), &owner, state.path()).unwrap().to_string()
+        };
+        assert_eq!(named(&[(ANNOTATION_NAME, "given")], Some("podmans")), "given");
+        assert_eq!(named(&[], Some("podmans")), "podmans");
+        assert_eq!(named(&[], Some("../podmans")), "0123456789ab");
+        assert_eq!(named(&[], None), "0123456789ab");
     }
 }

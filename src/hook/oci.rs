@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::Refusal;
 use super::seccomp::Profile;
@@ -78,6 +79,9 @@ pub struct Program {
     /// Environment.
     #[serde(default)]
     pub env: Vec<String>,
+    /// Program and arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
 }
 
 /// `root`.
@@ -168,13 +172,17 @@ pub struct Namespace {
 /// Largest `config.json`, in bytes.
 const CONFIG_LIMIT: u64 = 16 * 1024 * 1024;
 
+/// Reads the `config.json` of the runtime's bundle, which must belong to us or root and be writable by nobody else.
+pub fn config<T: DeserializeOwned>(bundle: &Path) -> Result<T, Refusal> {
+    let path = bundle.join("config.json");
+    let text = super::read_file(&path, super::Owner::Trusted, CONFIG_LIMIT)?;
+    serde_json::from_slice(&text).map_err(|error| Refusal::new(format!("{} is malformed: {error}", path.display())))
+}
+
 impl Spec {
-    /// Reads the `config.json` of the runtime's bundle, which must belong to us or root and be writable by nobody else.
+    /// What decides of a `config.json`.
     pub fn read(bundle: &Path) -> Result<Self, Refusal> {
-        let path = bundle.join("config.json");
-        let text = super::read_file(&path, super::Owner::Trusted, CONFIG_LIMIT)?;
-        let mut spec: Self = serde_json::from_slice(&text)
-            .map_err(|error| Refusal::new(format!("{} is malformed: {error}", path.display())))?;
+        let mut spec: Self = config(bundle)?;
         // Podman's paths are absolute; others may be relative to the bundle.
         if let Some(root) = &mut spec.root {
             root.path = bundle.join(&root.path);

@@ -36,7 +36,7 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
 }
 
 /// The configuration must run this binary, as `hook createRuntime`, at the stage `createRuntime`.
-fn names_our_hook(config: &Value) -> Result<(), Refusal> {
+pub(super) fn names_our_hook(config: &Value) -> Result<(), Refusal> {
     let own = identity("/proc/self/exe").ok_or_else(|| Refusal::new("cannot examine our own binary"))?;
     let found = config
         .pointer("/hooks/createRuntime")

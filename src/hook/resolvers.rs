@@ -30,13 +30,13 @@ pub(super) enum Resolvers {
 impl Resolvers {
     /// Only the file that Podman made for this start is asked: one that the operator mounts in its place may have been
     /// written by the container since.
-    pub(super) fn of(spec: &oci::Spec, id: &str) -> Result<Self, Refusal> {
+    pub(super) fn of(spec: &oci::Spec, own: mounts::Own<'_>) -> Result<Self, Refusal> {
         let file = spec
             .mounts
             .iter()
             .find(|mount| mount.destination == Path::new("/etc/resolv.conf"))
             .map(|mount| mount.source.clone())
-            .filter(|source| mounts::is_own_userdata(source, id));
+            .filter(|source| mounts::is_own_userdata(source, own));
         let Some(file) = file else {
             return Ok(Self::Nowhere);
         };

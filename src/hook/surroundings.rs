@@ -227,11 +227,13 @@ pub fn runtime_preserves_descriptors() -> Result<bool, Refusal> {
 const LEAVING: Duration = Duration::from_secs(1);
 
 /// Refuses a network namespace in which another process lives: the table would shield it without its policy having been
-/// asked.
-pub fn alone(first: i32, namespace: &NetNamespace) -> Result<(), Refusal> {
+/// asked. Those that `knows` answers for do not count.
+pub fn alone(first: i32, namespace: &NetNamespace, knows: impl Fn(i32) -> bool) -> Result<(), Refusal> {
     let deadline = Instant::now() + LEAVING;
     loop {
-        let Some(stranger) = strangers(first, namespace)?.first().copied() else {
+        let strangers = strangers(first, namespace)?;
+        // One that ended meanwhile belonged to nobody.
+        let Some(stranger) = strangers.into_iter().find(|pid| !knows(*pid)) else {
             return Ok(());
         };
         if Instant::now() >= deadline {

@@ -37,6 +37,7 @@ mod modes;
 mod names;
 mod networks;
 mod panics;
+mod pods;
 mod probe;
 mod reach;
 mod refusal;
@@ -76,6 +77,7 @@ fn tests() -> Vec<Test> {
         scale::TESTS,
         leak::TESTS,
         names::TESTS,
+        pods::TESTS,
         seal::TESTS,
         setup::TESTS,
         adversary::TESTS,
