@@ -311,4 +311,29 @@ pub struct RunningFile {
     pub upstreams: Vec<IpAddr>,
     /// Why there are none, where Podman was to name them after the hook.
     pub dns_closed: Option<String>,
+    /// The containers that were started behind this shield, where it is a pod's; the process above is its infra container's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
+}
+
+/// A container of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its id.
+    pub id: String,
+    /// What Podman calls it.
+    pub name: String,
+}
+
+impl RunningFile {
+    /// Whether nothing but the members has changed.
+    #[must_use]
+    pub fn is_as_before(&self, before: &Self) -> bool {
+        let alone = |file: &Self| Self {
+            members: Vec::new(),
+            ..file.clone()
+        };
+        alone(self) == alone(before)
+    }
 }

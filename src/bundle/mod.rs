@@ -15,7 +15,7 @@
 mod files;
 mod store;
 
-pub use files::{Ended, GrantRecord, PolicyFile, ResolvedFile, ResolvedName, RunningFile, Settings, VERSION};
+pub use files::{Ended, GrantRecord, Member, PolicyFile, ResolvedFile, ResolvedName, RunningFile, Settings, VERSION};
 pub use store::{Bundle, Lock, list, note_refusal, owned_by, refusal};
 
 use std::io;

@@ -10,7 +10,7 @@ use super::pod::Infra;
 use super::resolvers::{self, Resolvers};
 use super::{Refusal, Subject, Surroundings, claim, guard, late, mounts, name, oci, pasta, surroundings, vsock};
 use crate::audit::{Action, Event};
-use crate::bundle::{Bundle, Lock, RunningFile, VERSION};
+use crate::bundle::{Bundle, Lock, Member, RunningFile, VERSION};
 use crate::kernel::{self, Detail, NetNamespace, Nft, Process};
 use crate::lookup;
 use crate::policy::{Addresses, Moment, Policy};
@@ -89,6 +89,7 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         net_namespace: namespace.id(),
         upstreams: Vec::new(),
         dns_closed: None,
+        members: Vec::new(),
     };
     let mode = policy.mode;
     let enforced = enforce(&namespace, policy, &addresses, &now)?;
@@ -116,6 +117,14 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         && (before.pid, before.start_time) == (running.pid, running.start_time)
     {
         running.dns_closed = before.dns_closed;
+        running.members = before.members;
+    }
+    if pod.is_some() {
+        running.members.retain(|member| member.id != state.id);
+        running.members.push(Member {
+            id: state.id.clone(),
+            name: monitor.map(|monitor| monitor.name).unwrap_or_default(),
+        });
     }
     bundle.set_running(&lock, &running)?;
     if !process.is_alive() {

@@ -78,9 +78,9 @@ pub(super) fn open(bundle: &Bundle, running: &RunningFile, file: &Path) -> Resul
         return Err(Refusal::new("Podman named no resolver outside the container"));
     }
     let lock = bundle.lock()?;
-    if bundle.running()?.as_ref() != Some(running) {
+    let Some(current) = bundle.running()?.filter(|current| current.is_as_before(running)) else {
         return Err(Refusal::new("the container's state was changed by somebody else"));
-    }
+    };
     // As it is by now: a verb may have come in between.
     let desired = bundle.policy()?;
     let addresses = bundle.resolved()?.addresses();
@@ -92,7 +92,7 @@ pub(super) fn open(bundle: &Bundle, running: &RunningFile, file: &Path) -> Resul
         &RunningFile {
             upstreams: named,
             dns_closed: None,
-            ..running.clone()
+            ..current.clone()
         },
     )?;
     let opened = Nft::new()
@@ -103,7 +103,7 @@ pub(super) fn open(bundle: &Bundle, running: &RunningFile, file: &Path) -> Resul
             Some(drift) => Err(Refusal::new(format!("the table is not as it was written: {drift}"))),
         });
     if opened.is_err() {
-        bundle.set_running(&lock, running)?;
+        bundle.set_running(&lock, &current)?;
     }
     opened
 }
@@ -115,10 +115,11 @@ pub(super) fn note_closed(bundle: &Bundle, running: &RunningFile, why: &str) {
         .log()
         .append(&Event::new(bundle.name().as_ref(), Action::Note).detail(format!("DNS stays closed: {why}")));
     let Ok(lock) = bundle.lock() else { return };
-    if bundle.running().ok().flatten().as_ref() == Some(running) {
+    let current = bundle.running().ok().flatten();
+    if let Some(current) = current.filter(|current| current.is_as_before(running)) {
         let closed = RunningFile {
             dns_closed: Some(why.to_owned()),
-            ..running.clone()
+            ..current
         };
         let _ = bundle.set_running(&lock, &closed);
     }

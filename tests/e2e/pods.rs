@@ -215,7 +215,11 @@ fn members_of_a_pod_join_its_shield_and_others_are_refused() {
         .ok();
     let infra = &infra.text()[..12];
     assert_eq!(user.shield(&["status", infra]).ok().text(), "up");
-    user.shield(&["deny", infra, "203.0.113.20"]).ok();
+    // Each member's name and id lead to it, too.
+    for given in ["club-first", "club-second", &second.id(), &second.id()[..12]] {
+        assert_eq!(user.shield(&["status", given]).ok().text(), "up", "{given}");
+    }
+    user.shield(&["deny", "club-second", "203.0.113.20"]).ok();
     // Who asks for something else does not get in, and takes nothing away.
     for flags in [
         vec![others.as_str()],
