@@ -14,9 +14,7 @@ use super::{Refusal, guard, mounts, precreate};
 use crate::kernel::{NamespaceId, Process};
 use crate::podman::ANNOTATION_PREFIX;
 
-/// Podman's word on what a container is; believed only if its processes say so, too.
-const CONTAINER_TYPE: &str = "io.kubernetes.cri-o.ContainerType";
-/// The id of its infra container.
+/// The id of a member's infra container, by Podman's word (5 says no more than this); believed only if processes say so, too.
 const SANDBOX_ID: &str = "io.kubernetes.cri-o.SandboxID";
 
 /// The program of every infra container.
@@ -32,9 +30,6 @@ pub(super) struct Infra {
 impl Infra {
     /// That of the container which the runtime is about to start in this network namespace, if it is in a pod.
     pub(super) fn of(state: &State, spec: &oci::Spec, namespace: NamespaceId) -> Result<Option<Self>, Refusal> {
-        if state.annotations.get(CONTAINER_TYPE).map(String::as_str) != Some("container") {
-            return Ok(None);
-        }
         let pid = spec.linux.namespaces.iter().find_map(|namespace| {
             let path = namespace.path.as_deref().filter(|_| namespace.kind == "network")?;
             path.to_str()?
