@@ -82,7 +82,8 @@ impl Rootful {
                 cp -a /run/lab/rootful/. $place/
                 rm -rf /run/lab/rootful
             done
-            mkdir -p /etc/cni /var/lib/cni
+            mkdir -p /etc/cni /var/lib/cni /usr/share/terok-shield
+            mount -t tmpfs -o mode=0755 tmpfs /usr/share/terok-shield
             mount -t tmpfs -o mode=0755 tmpfs /etc/cni
             mount -t tmpfs -o mode=0755 tmpfs /var/lib/containers
             podman import --quiet --change 'CMD [\"sh\"]' {} {IMAGE}",
