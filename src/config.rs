@@ -204,6 +204,16 @@ impl<'de> Deserialize<'de> for Dns {
     }
 }
 
+/// Which annotations count of a container that was not prepared: they may be a tenant's word, or an image's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Annotations {
+    /// Profiles and name.
+    Few,
+    /// Published ports and the state directory too.
+    All,
+}
+
 /// What `config.toml` says; every key may be left out.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -214,6 +224,8 @@ pub struct Config {
     pub refuse: Refuse,
     /// The profiles of `run` and `prepare` where none are named.
     pub profiles: Vec<ProfileName>,
+    /// Which annotations count: if nothing is said, all of a user's and few where the hook runs as real root.
+    pub annotations: Option<Annotations>,
 }
 
 impl Default for Config {
@@ -223,6 +235,7 @@ impl Default for Config {
             dns: Dns::default(),
             refuse: Refuse::default(),
             profiles: vec![standard],
+            annotations: None,
         }
     }
 }

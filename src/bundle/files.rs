@@ -9,7 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::NamespaceId;
-use crate::policy::{Action, Addresses, Entry, Grant, Mode, Moment, Policy, PublishedPort, Refuse, Target};
+use crate::policy::{
+    Action, Addresses, ContainerName, Entry, Grant, Mode, Moment, Policy, ProfileName, PublishedPort, Refuse, Target,
+};
 
 /// Version of every file of a bundle. A file of another version is refused: half understood is not understood.
 pub const VERSION: u32 = 1;
@@ -59,11 +61,13 @@ pub struct PolicyFile {
     pub version: u32,
     /// The container's name.
     pub name: String,
-    /// Proof of the launch that this policy was made for: the container carries the same in an annotation.
-    pub launch: String,
+    /// Proof of the launch that this policy was made for: the container carries the same in an annotation. Without one the
+    /// hook made this policy by itself, for a container that carries none.
+    pub launch: Option<String>,
     /// Its id, once it was started; the bundle belongs to this container and no other.
     pub container_id: Option<String>,
-    /// Where the runtime keeps its configuration; gone when the container is removed.
+    /// Where Podman keeps its configuration; gone when the container is removed. Nothing where somebody else started the
+    /// runtime: then the container is there while it runs.
     pub oci_bundle: Option<PathBuf>,
     /// Profiles, in the order in which they were named.
     pub profiles: Vec<String>,
@@ -90,6 +94,28 @@ pub struct PolicyFile {
 }
 
 impl PolicyFile {
+    /// The policy of a container that was never started: `up`, with what these profiles list.
+    #[must_use]
+    pub fn new(name: &ContainerName, profiles: &[ProfileName], targets: Vec<Entry>, settings: Settings) -> Self {
+        Self {
+            version: VERSION,
+            name: name.to_string(),
+            launch: None,
+            container_id: None,
+            oci_bundle: None,
+            profiles: profiles.iter().map(ToString::to_string).collect(),
+            targets,
+            launch_grants: Vec::new(),
+            grants: Vec::new(),
+            mode: Mode::Up,
+            mode_until: None,
+            published: Vec::new(),
+            settings,
+            replaces: None,
+            protected: Vec::new(),
+        }
+    }
+
     /// The policy that it describes at a moment, for a container whose resolvers are `upstreams`.
     #[must_use]
     pub fn policy(&self, upstreams: Vec<IpAddr>, now: &Moment) -> Policy {
@@ -285,4 +311,29 @@ pub struct RunningFile {
     pub upstreams: Vec<IpAddr>,
     /// Why there are none, where Podman was to name them after the hook.
     pub dns_closed: Option<String>,
+    /// The containers that were started behind this shield, where it is a pod's; the process above is its infra container's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
+}
+
+/// A container of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its id.
+    pub id: String,
+    /// What Podman calls it.
+    pub name: String,
+}
+
+impl RunningFile {
+    /// Whether nothing but the members has changed.
+    #[must_use]
+    pub fn is_as_before(&self, before: &Self) -> bool {
+        let alone = |file: &Self| Self {
+            members: Vec::new(),
+            ..file.clone()
+        };
+        alone(self) == alone(before)
+    }
 }

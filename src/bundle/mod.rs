@@ -15,8 +15,8 @@
 mod files;
 mod store;
 
-pub use files::{Ended, GrantRecord, PolicyFile, ResolvedFile, ResolvedName, RunningFile, Settings, VERSION};
-pub use store::{Bundle, Lock, list, note_refusal, refusal};
+pub use files::{Ended, GrantRecord, Member, PolicyFile, ResolvedFile, ResolvedName, RunningFile, Settings, VERSION};
+pub use store::{Bundle, Lock, list, note_refusal, owned_by, refusal};
 
 use std::io;
 use std::path::PathBuf;

@@ -359,13 +359,34 @@ pub fn list(state: &Path) -> Result<Vec<ContainerName>, BundleError> {
     Ok(names)
 }
 
+/// The bundle of the container with this id. One that cannot be read is nobody's.
+pub fn owned_by(state: &Path, id: &str) -> Result<Option<Bundle>, BundleError> {
+    for name in list(state)? {
+        let Ok(bundle) = Bundle::open(state, &name) else {
+            continue;
+        };
+        if bundle
+            .policy()
+            .is_ok_and(|policy| policy.container_id.as_deref() == Some(id))
+        {
+            return Ok(Some(bundle));
+        }
+    }
+    Ok(None)
+}
+
 /// Writes down why a start was refused, where the operator will look: in the bundle if that can be trusted, else in the
 /// state directory. Best effort: the refusal itself does not depend on it.
 pub fn note_refusal(state: &Path, name: Option<&ContainerName>, reason: &str) {
     let directory = name
         .and_then(|name| Bundle::open(state, name).ok())
         .map_or_else(|| state.to_owned(), |bundle| bundle.path);
-    if trusted_directory(&directory, false).is_err() {
+    // The first container of all may be one that is refused.
+    let made = state
+        .parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .map(|()| make_directory(state));
+    if made.is_err() || trusted_directory(&directory, false).is_err() {
         return;
     }
     let stamp = humantime::format_rfc3339_millis(std::time::SystemTime::now());

@@ -2,25 +2,16 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
-use crate::policy::Mode;
 
 fn desired(name: &str) -> PolicyFile {
     PolicyFile {
-        version: VERSION,
-        name: name.to_owned(),
-        launch: "0f3a".to_owned(),
-        container_id: None,
-        oci_bundle: None,
-        profiles: vec!["test".to_owned()],
-        targets: Vec::new(),
-        launch_grants: Vec::new(),
-        grants: Vec::new(),
-        mode: Mode::Up,
-        mode_until: None,
-        published: Vec::new(),
-        settings: Settings::default(),
-        replaces: None,
-        protected: Vec::new(),
+        launch: Some("0f3a".to_owned()),
+        ..PolicyFile::new(
+            &name.parse().unwrap(),
+            &["test".parse().unwrap()],
+            Vec::new(),
+            Settings::default(),
+        )
     }
 }
 

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::Result;
 use terok_shield::podman::{
-    self, Launch, PODMAN_ENV_TO_REMOVE, PortProtocol, is_interactive_needed, publish_flags, screen, shell_quote,
+    self, Launch, PODMAN_ENV_TO_REMOVE, is_interactive_needed, publish_flags, screen, shell_quote,
 };
-use terok_shield::policy::{ContainerName, PortRange, ProfileName, Protocol, PublishedPort, Target};
+use terok_shield::policy::{ContainerName, ProfileName, Target};
 use terok_shield::shield::{Prepared, Request, Shield};
 use terok_shield::{Error, Exit, bundle, kernel};
 
@@ -21,7 +21,7 @@ pub(super) fn run(args: args::Run) -> Result<u8> {
     let name = container_name(&args.name)?;
     let screened = screen(&args.podman).map_err(Error::from)?;
     let mut request = request(&args.profiles, &args.allow)?;
-    request.published = published(&screened.publish);
+    request.published = screened.publish.iter().copied().map(Into::into).collect();
     request.replace = screened.replace;
     let shield = shield()?;
     let prepared = prepare_bundle(&shield, &name, request)?;
@@ -54,7 +54,8 @@ pub(super) fn run(args: args::Run) -> Result<u8> {
 pub(super) fn prepare(args: args::Prepare) -> Result<u8> {
     let name = container_name(&args.name)?;
     let mut request = request(&args.profiles, &args.allow)?;
-    request.published = published(&publish_flags(&args.publish).map_err(Error::from)?);
+    let publish = publish_flags(&args.publish).map_err(Error::from)?;
+    request.published = publish.into_iter().map(Into::into).collect();
     let shield = shield()?;
     let prepared = prepare_bundle(&shield, &name, request)?;
     let flags = shield_flags(&shield, &prepared)?;
@@ -137,22 +138,6 @@ fn request(profiles: &[String], allow: &[String]) -> Result<Request> {
         allow: allow.iter().map(|given| target(given)).collect::<Result<_>>()?,
         ..Request::default()
     })
-}
-
-fn published(ports: &[podman::PublishedPort]) -> Vec<PublishedPort> {
-    ports
-        .iter()
-        .map(|port| PublishedPort {
-            ports: PortRange {
-                first: port.first(),
-                last: port.last(),
-            },
-            protocol: match port.protocol() {
-                PortProtocol::Tcp => Protocol::Tcp,
-                PortProtocol::Udp => Protocol::Udp,
-            },
-        })
-        .collect()
 }
 
 /// The home directory, for what Podman keeps there.

@@ -86,9 +86,13 @@ fn a_missing_file_means_the_defaults() {
 
 #[test]
 fn every_key_is_read() {
-    let (_directory, paths) = directory("dns = \"static\"\nrefuse = \"icmp\"\nprofiles = [\"base\", \"dev-python\"]\n");
+    let (_directory, paths) = directory(
+        "dns = \"static\"\nrefuse = \"icmp\"\nprofiles = [\"base\", \"dev-python\"]\nannotations = \"few\"\n",
+    );
     let config = Config::load(&paths).unwrap();
     assert_eq!(config.refuse, Refuse::Icmp);
+    assert_eq!(config.annotations, Some(Annotations::Few));
+    assert_eq!(Config::default().annotations, None);
     assert_eq!(config.profiles.len(), 2);
 }
 
@@ -100,6 +104,7 @@ fn what_is_wrong_is_said_on_one_line_with_its_place() {
         ("dns = \"x\"", "c:1:7: unknown variant `x`"),
         ("refuse = \"drop\"", "c:1:10: unknown variant `drop`"),
         ("profiles = [\"a\", \"../b\"]", "c:1:12: profile name \"../b\""),
+        ("annotations = \"most\"", "c:1:15: unknown variant `most`"),
         ("profiles = \"a\"", "c:1:12: invalid type"),
         ("dns = ", "c:1:"),
         ("dns = \"static\"\ndns = \"static\"", "c:2:1: duplicate key"),

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::SystemTime;
 
+use super::claim::Owner;
+use super::monitor::Monitor;
+use super::pod::Infra;
 use super::resolvers::{self, Resolvers};
-use super::{Refusal, Subject, Surroundings, guard, late, mounts, oci, pasta, surroundings, vsock};
+use super::{Refusal, Subject, Surroundings, claim, guard, late, mounts, name, oci, pasta, surroundings, vsock};
 use crate::audit::{Action, Event};
-use crate::bundle::{Bundle, Lock, PolicyFile, RunningFile, VERSION};
+use crate::bundle::{Bundle, Lock, Member, RunningFile, VERSION};
 use crate::kernel::{self, Detail, NetNamespace, Nft, Process};
 use crate::lookup;
-use crate::podman::ANNOTATION_LAUNCH;
 use crate::policy::{Addresses, Moment, Policy};
 use crate::ruleset::{Note, create, repair};
 use crate::shield::live::{Meant, snapshot, verify};
@@ -19,8 +20,13 @@ use crate::shield::live::{Meant, snapshot, verify};
 pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let state = oci::State::parse(input)?;
     let surroundings = about.surroundings.insert(Surroundings::discover(&state.annotations)?);
-    let name = surroundings::container_name(&state.annotations)?;
-    about.name = Some(name.clone());
+    let monitor = Monitor::of_our_runtime().filter(|monitor| monitor.id == state.id);
+    let owner = Owner {
+        id: &state.id,
+        bundle: &state.bundle,
+        name: monitor.as_ref().map(|monitor| monitor.name.as_str()),
+    };
+    about.name = Some(name::of(&state.annotations, &owner, &surroundings.state_dir)?);
     let pid = state.pid()?;
 
     let spec = oci::Spec::read(&state.bundle)?;
@@ -41,15 +47,26 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     if namespace.id() == NetNamespace::current()?.id() {
         return Err(Refusal::new("the container has no network namespace of its own"));
     }
-    surroundings::alone(pid, &namespace)?;
+    let pod = Infra::of(&state, &spec, namespace.id())?;
+    let (owner, lasting) = match &pod {
+        Some(infra) => (infra.owner(), infra.process()),
+        None => (owner, &process),
+    };
+    let name = name::of(&state.annotations, &owner, &surroundings.state_dir)?;
+    about.name = Some(name.clone());
+    surroundings::alone(pid, &namespace, |other| {
+        pod.as_ref().is_some_and(|infra| infra.knows(other, &state))
+    })?;
     pasta::check(namespace.id())?;
 
-    let bundle = Bundle::open(&surroundings.state_dir, &name)?;
-    let lock = bundle.lock()?;
-    let mut desired = claim(&bundle, &lock, &state)?;
-    let protected = surroundings.protected(&state.bundle, &desired.protected)?;
-    mounts::check(&spec, pid, &state.id, &protected)?;
-    let resolvers = Resolvers::of(&spec, &state.id)?;
+    let (bundle, lock, mut desired) = claim::bundle(&state, &owner, surroundings, &name)?;
+    let protected = surroundings.protected(&state, &desired.protected)?;
+    let own = mounts::Own {
+        id: &state.id,
+        infra: pod.as_ref().map(|infra| infra.owner().id),
+    };
+    mounts::check(&spec, pid, own, &protected)?;
+    let resolvers = Resolvers::of(&spec, own)?;
     let upstreams = resolvers.known();
     if upstreams.is_empty() && !matches!(resolvers, Resolvers::Later(_)) {
         bundle.log().append(
@@ -67,11 +84,12 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let running = RunningFile {
         version: VERSION,
         boot_id: kernel::boot_id()?,
-        pid,
-        start_time: process.start_time()?,
+        pid: lasting.pid(),
+        start_time: lasting.start_time()?,
         net_namespace: namespace.id(),
         upstreams: Vec::new(),
         dns_closed: None,
+        members: Vec::new(),
     };
     let mode = policy.mode;
     let enforced = enforce(&namespace, policy, &addresses, &now)?;
@@ -88,14 +106,31 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         },
         network: !late::network_is_there(),
     };
-    let running = RunningFile {
+    let mut running = RunningFile {
         upstreams: enforced.upstreams,
         dns_closed: late.resolvers.as_ref().map(|_| resolvers::AWAITED.to_owned()),
         ..running
     };
+    // Another member of the pod may still wait for them.
+    if !enforced.fresh
+        && let Some(before) = bundle.running()?
+        && (before.pid, before.start_time) == (running.pid, running.start_time)
+    {
+        running.dns_closed = before.dns_closed;
+        running.members = before.members;
+    }
+    if pod.is_some() {
+        running.members.retain(|member| member.id != state.id);
+        running.members.push(Member {
+            id: state.id.clone(),
+            name: monitor.map(|monitor| monitor.name).unwrap_or_default(),
+        });
+    }
     bundle.set_running(&lock, &running)?;
     if !process.is_alive() {
-        bundle.forget_running(&lock)?;
+        if pod.is_none() {
+            bundle.forget_running(&lock)?;
+        }
         return Err(Refusal::new(format!("the container's first process {pid} is gone")));
     }
     bundle.forget_refusal(&lock)?;
@@ -118,43 +153,6 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         resolvers::note_closed(&bundle, &running, &error.to_string());
     }
     Ok(())
-}
-
-/// The bundle's desired state, bound to this container. A bundle belongs to one container: one that is there keeps it;
-/// one that was removed leaves it to its successor, without what the operator changed at run time.
-fn claim(bundle: &Bundle, lock: &Lock, state: &oci::State) -> Result<PolicyFile, Refusal> {
-    let mut desired = bundle.policy()?;
-    if desired.replaces.as_deref() == Some(state.id.as_str()) {
-        return Err(Refusal::new(
-            "`run --replace` was to remove this container and its policy is gone; `podman rm` it and run it anew",
-        ));
-    }
-    let same = desired.container_id.as_deref() == Some(state.id.as_str());
-    if let Some(owner) = desired.container_id.as_deref().filter(|_| !same)
-        && desired.oci_bundle.as_deref().is_some_and(Path::exists)
-    {
-        return Err(Refusal::new(format!(
-            "the bundle belongs to another container, {owner:.12}, which still exists"
-        )));
-    }
-    // A name is no proof: an image can bring an annotation with anybody's.
-    if state.annotations.get(ANNOTATION_LAUNCH) != Some(&desired.launch) {
-        return Err(Refusal::new(
-            "the policy of this name was made for another launch; start the container with the flags that `prepare` printed last",
-        ));
-    }
-    if same {
-        return Ok(desired);
-    }
-    if desired.container_id.is_some() {
-        desired.start_anew();
-    }
-    desired.container_id = Some(state.id.clone());
-    desired.replaces = None;
-    // The parent of `userdata` goes when the container is removed.
-    desired.oci_bundle = state.bundle.parent().map(Path::to_owned);
-    bundle.set_policy_soon(lock, &desired)?;
-    Ok(desired)
 }
 
 /// Addresses of the policy's names: those looked up before, and a new look for those that are too old. What does not

@@ -5,13 +5,18 @@
 //! The reason goes to standard error, to `hook-error.log` and to the audit log; the first of these Podman often
 //! swallows.
 
+mod annotated;
 mod apply;
+mod claim;
 mod guard;
 mod late;
+mod monitor;
 mod mountinfo;
 mod mounts;
+mod name;
 mod oci;
 mod pasta;
+mod pod;
 mod poststop;
 mod precreate;
 mod resolvers;
@@ -78,7 +83,10 @@ refusal_from!(
     crate::kernel::KernelError,
     crate::audit::AuditError,
     crate::ruleset::SnapshotError,
-    crate::lookup::LookupError
+    crate::lookup::LookupError,
+    crate::config::ConfigError,
+    crate::policy::ProfileError,
+    crate::Error
 );
 
 /// Stages that hooks are installed for.

@@ -114,17 +114,17 @@ fn known(protected: &[Protected]) -> Result<Vec<Known<'_>>, Refusal> {
 /// Refuses a container that sees one of `protected`: by its configuration, and by what the runtime has mounted by now in the
 /// namespace of `pid`. `id` is its own: Podman mounts files of its own `userdata` (`resolv.conf`, `hosts`, `secrets`, ...),
 /// which lie below protected places.
-pub fn check(spec: &Spec, pid: i32, id: &str, protected: &[Protected]) -> Result<(), Refusal> {
+pub fn check(spec: &Spec, pid: i32, own: Own<'_>, protected: &[Protected]) -> Result<(), Refusal> {
     let known = known(protected)?;
-    configured(spec, id, &known)?;
+    configured(spec, own, &known)?;
     let root = spec
         .root
         .as_ref()
         .ok_or_else(|| Refusal::new("the container's configuration names no root directory"))?;
-    mounted(pid, &root.path, id, &known)
+    mounted(pid, &root.path, own, &known)
 }
 
-fn configured(spec: &Spec, id: &str, known: &[Known]) -> Result<(), Refusal> {
+fn configured(spec: &Spec, own: Own<'_>, known: &[Known]) -> Result<(), Refusal> {
     let root = spec.root.iter().map(|root| (root.path.clone(), true, Path::new("/")));
     let mounts = spec.mounts.iter().flat_map(|mount: &Mount| {
         mount
@@ -142,7 +142,7 @@ fn configured(spec: &Spec, id: &str, known: &[Known]) -> Result<(), Refusal> {
                 error
             ))
         })?;
-        if let Some(own) = own_userdata(&path, id) {
+        if let Some(own) = own.userdata(&path) {
             // `overlay/NUMBER/merge`, bind-mounted: what fuse-overlayfs shows there cannot be told from here. The kernel's
             // own overlays have no such directory mounted; they name their layers.
             let mut parts = own.components();
@@ -186,24 +186,24 @@ fn shows(source: &Path, destination: &Path, place: &Protected) -> Refusal {
     ))
 }
 
-fn mounted(pid: i32, root: &Path, id: &str, known: &[Known]) -> Result<(), Refusal> {
+fn mounted(pid: i32, root: &Path, own: Own<'_>, known: &[Known]) -> Result<(), Refusal> {
     let read = |path: String| {
         fs::read_to_string(&path)
             .ok()
             .and_then(|text| mountinfo::parse(&text))
             .ok_or_else(|| Refusal::new(format!("cannot read {path}")))
     };
-    let own = read("/proc/self/mountinfo".to_owned())?;
+    let ours = read("/proc/self/mountinfo".to_owned())?;
     let theirs = read(format!("/proc/{pid}/mountinfo"))?;
     let root =
         fs::canonicalize(root).map_err(|error| Refusal::new(format!("cannot examine the root directory: {error}")))?;
-    judge(&own, &theirs, &root, id, known)
+    judge(&ours, &theirs, &root, own, known)
 }
 
-fn judge(own: &[Mounted], theirs: &[Mounted], root: &Path, id: &str, known: &[Known]) -> Result<(), Refusal> {
+fn judge(ours: &[Mounted], theirs: &[Mounted], root: &Path, own: Own<'_>, known: &[Known]) -> Result<(), Refusal> {
     let places: Vec<(&Protected, Place)> = known
         .iter()
-        .filter_map(|one| Some((one.place, mountinfo::locate(&one.path, &one.rest, own)?)))
+        .filter_map(|one| Some((one.place, mountinfo::locate(&one.path, &one.rest, ours)?)))
         .collect();
     // Until the runtime has moved the root, the host's mounts are on the list too.
     let mut inside = theirs.iter().filter(|mount| mount.point.starts_with(root)).peekable();
@@ -213,7 +213,7 @@ fn judge(own: &[Mounted], theirs: &[Mounted], root: &Path, id: &str, known: &[Kn
         ));
     }
     for mount in inside {
-        if own_userdata(&mount.root, id).is_some() {
+        if own.userdata(&mount.root).is_some() {
             continue;
         }
         for (place, at) in &places {
@@ -231,9 +231,36 @@ fn judge(own: &[Mounted], theirs: &[Mounted], root: &Path, id: &str, known: &[Kn
     Ok(())
 }
 
+/// What Podman removes with the container, `.../DRIVER-containers/ID`, if this bundle of the runtime's is one that Podman made.
+pub fn podmans_record<'a>(bundle: &'a Path, id: &str) -> Option<&'a Path> {
+    let rest = own_userdata(bundle, id)?;
+    rest.as_os_str().is_empty().then(|| bundle.parent()).flatten()
+}
+
 /// Whether Podman made this file for the container itself.
-pub fn is_own_userdata(path: &Path, id: &str) -> bool {
-    fs::canonicalize(path).is_ok_and(|path| own_userdata(&path, id).is_some_and(|rest| !rest.starts_with("overlay")))
+pub fn is_own_userdata(path: &Path, own: Own<'_>) -> bool {
+    fs::canonicalize(path).is_ok_and(|path| own.userdata(&path).is_some_and(|rest| !rest.starts_with("overlay")))
+}
+
+/// Whose files Podman mounts into a container.
+#[derive(Debug, Clone, Copy)]
+pub struct Own<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// That of its pod's infra container, whose network files all members share.
+    pub infra: Option<&'a str>,
+}
+
+/// What members of a pod see of their infra container's `userdata`.
+const SHARED: [&str; 4] = ["resolv.conf", "hosts", "hostname", "shm"];
+
+impl Own<'_> {
+    /// What follows `userdata` in a path to what Podman made for this container.
+    fn userdata(self, path: &Path) -> Option<&Path> {
+        let shared =
+            || own_userdata(path, self.infra?).filter(|rest| SHARED.iter().any(|name| *rest == Path::new(name)));
+        own_userdata(path, self.id).or_else(shared)
+    }
 }
 
 /// What follows `.../DRIVER-containers/ID/userdata` of the container itself in a path.
@@ -256,6 +283,11 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
+    const ABC: Own = Own {
+        id: "abc",
+        infra: Some("infra"),
+    };
+
     fn spec(source: &Path, options: &str) -> Spec {
         serde_json::from_value(serde_json::json!({
             "process": {},
@@ -270,7 +302,7 @@ mod tests {
 
     fn refused(source: &Path, options: &str, protected: &[Protected]) -> bool {
         let known = known(protected).unwrap();
-        configured(&spec(source, options), "abc", &known).is_err()
+        configured(&spec(source, options), ABC, &known).is_err()
     }
 
     #[test]
@@ -319,10 +351,21 @@ mod tests {
         let other = run.path().join("overlay-containers/def/userdata");
         fs::create_dir_all(&own).unwrap();
         fs::create_dir_all(&other).unwrap();
-        fs::write(own.join("resolv.conf"), "").unwrap();
+        let pods = run.path().join("overlay-containers/infra/userdata");
+        fs::create_dir_all(&pods).unwrap();
+        for file in ["resolv.conf", "config.json"] {
+            for directory in [&own, &other, &pods] {
+                fs::write(directory.join(file), "").unwrap();
+            }
+        }
         let protected = [Protected::tree(run.path(), "the runtime directory")];
         assert!(!refused(&own.join("resolv.conf"), "rbind", &protected));
         assert!(refused(&other, "rbind", &protected));
+        assert!(refused(&other.join("resolv.conf"), "rbind", &protected));
+        // Of the pod's infra container only what its members share.
+        assert!(!refused(&pods.join("resolv.conf"), "rbind", &protected));
+        assert!(refused(&pods.join("config.json"), "rbind", &protected));
+        assert!(refused(&pods, "rbind", &protected));
     }
 
     #[test]
@@ -361,7 +404,7 @@ mod tests {
         let known = known(&protected).unwrap();
         let judged = |device: &str, root: &str| {
             let theirs = [line("0:50", "/", "/r"), line(device, root, "/r/x/deep")];
-            judge(&own, &theirs, Path::new("/r"), "abc", &known)
+            judge(&own, &theirs, Path::new("/r"), ABC, &known)
         };
         for bad in [
             "/",
@@ -374,7 +417,7 @@ mod tests {
         judged("8:1", "/nonexistent-home/work").unwrap();
         judged("8:2", "/nonexistent-home/state").unwrap();
         judged("8:1", "/nonexistent-home/state/overlay-containers/abc/userdata/hosts").unwrap();
-        assert!(judge(&own, &own, Path::new("/r"), "abc", &known).is_err());
+        assert!(judge(&own, &own, Path::new("/r"), ABC, &known).is_err());
     }
 
     #[test]

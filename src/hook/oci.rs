@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::Refusal;
 use super::seccomp::Profile;
@@ -78,6 +79,9 @@ pub struct Program {
     /// Environment.
     #[serde(default)]
     pub env: Vec<String>,
+    /// Program and arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
 }
 
 /// `root`.
@@ -107,8 +111,7 @@ impl Mount {
     /// The host's paths that it shows to the container.
     #[must_use]
     pub fn host_paths(&self) -> Vec<PathBuf> {
-        let is = |word: &str| self.options.iter().any(|option| option == word);
-        if self.kind == "bind" || is("bind") || is("rbind") {
+        if self.is_bind() {
             return vec![self.source.clone()];
         }
         if self.kind == "overlay" {
@@ -131,6 +134,11 @@ impl Mount {
         } else {
             Vec::new()
         }
+    }
+
+    /// Whether its source is a path that is shown as it is.
+    fn is_bind(&self) -> bool {
+        self.kind == "bind" || self.options.iter().any(|option| option == "bind" || option == "rbind")
     }
 
     /// Whether the container may write to it.
@@ -164,12 +172,25 @@ pub struct Namespace {
 /// Largest `config.json`, in bytes.
 const CONFIG_LIMIT: u64 = 16 * 1024 * 1024;
 
+/// Reads the `config.json` of the runtime's bundle, which must belong to us or root and be writable by nobody else.
+pub fn config<T: DeserializeOwned>(bundle: &Path) -> Result<T, Refusal> {
+    let path = bundle.join("config.json");
+    let text = super::read_file(&path, super::Owner::Trusted, CONFIG_LIMIT)?;
+    serde_json::from_slice(&text).map_err(|error| Refusal::new(format!("{} is malformed: {error}", path.display())))
+}
+
 impl Spec {
-    /// Reads the `config.json` of the runtime's bundle, which must belong to us or root and be writable by nobody else.
+    /// What decides of a `config.json`.
     pub fn read(bundle: &Path) -> Result<Self, Refusal> {
-        let path = bundle.join("config.json");
-        let text = super::read_file(&path, super::Owner::Trusted, CONFIG_LIMIT)?;
-        serde_json::from_slice(&text).map_err(|error| Refusal::new(format!("{} is malformed: {error}", path.display())))
+        let mut spec: Self = config(bundle)?;
+        // Podman's paths are absolute; others may be relative to the bundle.
+        if let Some(root) = &mut spec.root {
+            root.path = bundle.join(&root.path);
+        }
+        for mount in spec.mounts.iter_mut().filter(|mount| mount.is_bind()) {
+            mount.source = bundle.join(&mount.source);
+        }
+        Ok(spec)
     }
 }
 

@@ -1,14 +1,19 @@
 //! `poststop`: the container is gone; what was noted about the running one is forgotten.
 
-use super::{Refusal, Subject, Surroundings, oci, surroundings};
+use super::{Refusal, Subject, Surroundings, name, oci};
 use crate::audit::{Action, Event};
-use crate::bundle::Bundle;
+use crate::bundle::{self, Bundle};
 
 pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     let state = oci::State::parse(input)?;
     let surroundings = Surroundings::discover(&state.annotations)?;
-    let name = surroundings::container_name(&state.annotations)?;
-    let bundle = Bundle::open(&surroundings.state_dir, &name)?;
+    let bundle = match name::annotated(&state.annotations)? {
+        Some(name) => Bundle::open(&surroundings.state_dir, &name)?,
+        None => match bundle::owned_by(&surroundings.state_dir, &state.id)? {
+            Some(bundle) => bundle,
+            None => return Ok(()),
+        },
+    };
     about.surroundings = Some(surroundings);
     let lock = bundle.lock()?;
     // A container that was refused never was this bundle's.
@@ -18,6 +23,6 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     bundle.forget_running(&lock)?;
     bundle
         .log()
-        .append(&Event::new(name.as_ref(), Action::Note).detail("container stopped"))?;
+        .append(&Event::new(bundle.name().as_ref(), Action::Note).detail("container stopped"))?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::Value;
 
-use super::{Refusal, Subject, Surroundings, surroundings, vsock};
+use super::{Refusal, Subject, Surroundings, name, surroundings, vsock};
 use crate::podman::SEAL_SYSCTL;
 
 pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
@@ -19,15 +19,14 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
         .map_err(|error| Refusal::new(format!("the configuration's annotations are malformed: {error}")))?;
     about.surroundings = Some(Surroundings::discover(&annotations)?);
     if surroundings::is_shielded(&annotations) {
-        about.name = Some(surroundings::container_name(&annotations)?);
+        // Podman does not say here what it calls the container.
+        about.name = name::annotated(&annotations)?;
         names_our_hook(&config)?;
         vsock::deny(&mut config)?;
-    }
-    // Only now: an unshielded container with a seal stays sealed.
-    if about.name.is_some()
-        && let Some(sysctl) = config.pointer_mut("/linux/sysctl").and_then(Value::as_object_mut)
-    {
-        sysctl.remove(SEAL_SYSCTL);
+        // An unshielded container with a seal stays sealed.
+        if let Some(sysctl) = config.pointer_mut("/linux/sysctl").and_then(Value::as_object_mut) {
+            sysctl.remove(SEAL_SYSCTL);
+        }
     }
     let mut output = std::io::stdout().lock();
     serde_json::to_writer(&mut output, &config)
@@ -37,7 +36,7 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
 }
 
 /// The configuration must run this binary, as `hook createRuntime`, at the stage `createRuntime`.
-fn names_our_hook(config: &Value) -> Result<(), Refusal> {
+pub(super) fn names_our_hook(config: &Value) -> Result<(), Refusal> {
     let own = identity("/proc/self/exe").ok_or_else(|| Refusal::new("cannot examine our own binary"))?;
     let found = config
         .pointer("/hooks/createRuntime")

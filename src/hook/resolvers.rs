@@ -30,13 +30,13 @@ pub(super) enum Resolvers {
 impl Resolvers {
     /// Only the file that Podman made for this start is asked: one that the operator mounts in its place may have been
     /// written by the container since.
-    pub(super) fn of(spec: &oci::Spec, id: &str) -> Result<Self, Refusal> {
+    pub(super) fn of(spec: &oci::Spec, own: mounts::Own<'_>) -> Result<Self, Refusal> {
         let file = spec
             .mounts
             .iter()
             .find(|mount| mount.destination == Path::new("/etc/resolv.conf"))
             .map(|mount| mount.source.clone())
-            .filter(|source| mounts::is_own_userdata(source, id));
+            .filter(|source| mounts::is_own_userdata(source, own));
         let Some(file) = file else {
             return Ok(Self::Nowhere);
         };
@@ -78,9 +78,9 @@ pub(super) fn open(bundle: &Bundle, running: &RunningFile, file: &Path) -> Resul
         return Err(Refusal::new("Podman named no resolver outside the container"));
     }
     let lock = bundle.lock()?;
-    if bundle.running()?.as_ref() != Some(running) {
+    let Some(current) = bundle.running()?.filter(|current| current.is_as_before(running)) else {
         return Err(Refusal::new("the container's state was changed by somebody else"));
-    }
+    };
     // As it is by now: a verb may have come in between.
     let desired = bundle.policy()?;
     let addresses = bundle.resolved()?.addresses();
@@ -92,7 +92,7 @@ pub(super) fn open(bundle: &Bundle, running: &RunningFile, file: &Path) -> Resul
         &RunningFile {
             upstreams: named,
             dns_closed: None,
-            ..running.clone()
+            ..current.clone()
         },
     )?;
     let opened = Nft::new()
@@ -103,7 +103,7 @@ pub(super) fn open(bundle: &Bundle, running: &RunningFile, file: &Path) -> Resul
             Some(drift) => Err(Refusal::new(format!("the table is not as it was written: {drift}"))),
         });
     if opened.is_err() {
-        bundle.set_running(&lock, running)?;
+        bundle.set_running(&lock, &current)?;
     }
     opened
 }
@@ -115,10 +115,11 @@ pub(super) fn note_closed(bundle: &Bundle, running: &RunningFile, why: &str) {
         .log()
         .append(&Event::new(bundle.name().as_ref(), Action::Note).detail(format!("DNS stays closed: {why}")));
     let Ok(lock) = bundle.lock() else { return };
-    if bundle.running().ok().flatten().as_ref() == Some(running) {
+    let current = bundle.running().ok().flatten();
+    if let Some(current) = current.filter(|current| current.is_as_before(running)) {
         let closed = RunningFile {
             dns_closed: Some(why.to_owned()),
-            ..running.clone()
+            ..current
         };
         let _ = bundle.set_running(&lock, &closed);
     }

@@ -8,11 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::mounts::Protected;
+use super::mounts::{self, Protected};
 use super::{Refusal, oci};
 use crate::kernel::NetNamespace;
-use crate::podman::{ANNOTATION_NAME, ANNOTATION_PROFILES, ANNOTATION_STATE_DIR, ConfPaths, HookSet};
-use crate::policy::ContainerName;
+use crate::podman::{ANNOTATION_PROFILES, ANNOTATION_STATE_DIR, ConfPaths, HookSet};
 
 /// Whose hook this is, and where his files are.
 #[derive(Debug, Clone)]
@@ -74,7 +73,7 @@ impl Surroundings {
 
     /// Everything that a container must not see. `recorded` was noted at the launch, when the operator's environment was
     /// known; what follows from his home alone is protected whether it was noted or not.
-    pub fn protected(&self, bundle: &Path, recorded: &[PathBuf]) -> Result<Vec<Protected>, Refusal> {
+    pub fn protected(&self, state: &oci::State, recorded: &[PathBuf]) -> Result<Vec<Protected>, Refusal> {
         let binary = fs::canonicalize("/proc/self/exe")
             .map_err(|error| Refusal::new(format!("cannot find our own binary: {error}")))?;
         let mut places = vec![
@@ -110,15 +109,34 @@ impl Surroundings {
             places.push(Protected::tree(socket, "a socket of Podman or Docker"));
         }
         // Podman's records of containers: who writes them decides which hooks run. The runtime's bundle is
-        // STORAGE/DRIVER-containers/ID/userdata.
-        if let Some(records) = bundle.parent().and_then(Path::parent) {
-            places.push(Protected::tree(records, "Podman's records of containers"));
-            if let Some(storage) = records.parent() {
+        // STORAGE/DRIVER-containers/ID/userdata, or somebody's who started the runtime himself.
+        let storage = match mounts::podmans_record(&state.bundle, &state.id) {
+            Some(record) => record.parent().and_then(|records| {
+                places.push(Protected::tree(records, "Podman's records of containers"));
+                records.parent().map(Path::to_owned)
+            }),
+            None => {
                 places.push(Protected::tree(
-                    storage.join("libpod"),
+                    state.bundle.join("config.json"),
+                    "the runtime's configuration",
+                ));
+                let storage = if self.uid == 0 {
+                    PathBuf::from("/var/lib/containers/storage")
+                } else {
+                    self.home.join(".local/share/containers/storage")
+                };
+                places.push(Protected::tree(
+                    storage.join("overlay-containers"),
                     "Podman's records of containers",
                 ));
+                Some(storage)
             }
+        };
+        if let Some(storage) = storage {
+            places.push(Protected::tree(
+                storage.join("libpod"),
+                "Podman's records of containers",
+            ));
         }
         if let Some(directory) = binary.parent() {
             places.push(Protected {
@@ -137,15 +155,6 @@ impl Surroundings {
         }
         Ok(places)
     }
-}
-
-/// The container's name, from its annotations.
-pub fn container_name(annotations: &BTreeMap<String, String>) -> Result<ContainerName, Refusal> {
-    let name = annotations
-        .get(ANNOTATION_NAME)
-        .ok_or_else(|| Refusal::new(format!("there is no annotation {ANNOTATION_NAME}")))?;
-    name.parse()
-        .map_err(|error| Refusal::new(format!("{ANNOTATION_NAME}: {error}")))
 }
 
 /// Whether the configuration asks for the shield at all.
@@ -218,11 +227,13 @@ pub fn runtime_preserves_descriptors() -> Result<bool, Refusal> {
 const LEAVING: Duration = Duration::from_secs(1);
 
 /// Refuses a network namespace in which another process lives: the table would shield it without its policy having been
-/// asked.
-pub fn alone(first: i32, namespace: &NetNamespace) -> Result<(), Refusal> {
+/// asked. Those that `knows` answers for do not count.
+pub fn alone(first: i32, namespace: &NetNamespace, knows: impl Fn(i32) -> bool) -> Result<(), Refusal> {
     let deadline = Instant::now() + LEAVING;
     loop {
-        let Some(stranger) = strangers(first, namespace)?.first().copied() else {
+        let strangers = strangers(first, namespace)?;
+        // One that ended meanwhile belonged to nobody.
+        let Some(stranger) = strangers.into_iter().find(|pid| !knows(*pid)) else {
             return Ok(());
         };
         if Instant::now() >= deadline {
@@ -302,14 +313,5 @@ mod tests {
         assert_eq!(outer_root("         0          0 4294967295\n"), Some(0));
         assert_eq!(outer_root("         1     100000      65536\n"), None);
         assert_eq!(outer_root(""), None);
-    }
-
-    #[test]
-    fn a_name_is_checked_before_it_becomes_a_path() {
-        for bad in ["", "../x", "a/b", "..", "-x", "a\0b"] {
-            let annotations = BTreeMap::from([(ANNOTATION_NAME.to_owned(), bad.to_owned())]);
-            assert!(container_name(&annotations).is_err(), "{bad:?}");
-        }
-        assert!(container_name(&BTreeMap::new()).is_err());
     }
 }

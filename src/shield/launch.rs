@@ -1,14 +1,14 @@
 //! A container that is about to be made: its desired state, and its names.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::{Progress, Shield};
+use super::{Progress, Shield, live};
 use crate::Error;
-use crate::bundle::{Bundle, GrantRecord, PolicyFile, ResolvedFile, Settings, VERSION};
+use crate::bundle::{Bundle, GrantRecord, PolicyFile, ResolvedFile, Settings};
 use crate::kernel;
 use crate::lookup::{self, Shortfall};
-use crate::policy::{Action, ContainerName, Mode, ProfileName, PublishedPort, Target};
+use crate::policy::{Action, ContainerName, ProfileName, PublishedPort, Target};
 
 /// What a launch asks for.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +44,7 @@ impl Prepared {
     /// What the container has to carry to be the one that this was made for.
     #[must_use]
     pub fn proof(&self) -> &str {
-        &self.desired.launch
+        self.desired.launch.as_deref().unwrap_or_default()
     }
 }
 
@@ -60,7 +60,7 @@ impl Shield {
             let before = bundle.policy()?;
             // A launch that was interrupted leaves its predecessor's container, which is still none of this policy's.
             replaces = before.container_id.clone().or_else(|| before.replaces.clone());
-            if exists(&before) {
+            if exists(&bundle, &before)? {
                 if !request.replace {
                     return Err(Error::Exists { name: name.to_string() });
                 }
@@ -69,28 +69,20 @@ impl Shield {
         }
         let mut protected = request.protected.clone();
         protected.push(self.paths.config.clone());
+        let settings = Settings {
+            refuse: self.config.refuse,
+        };
         let desired = PolicyFile {
-            version: VERSION,
-            name: name.to_string(),
-            launch: kernel::random_id()?,
-            container_id: None,
-            oci_bundle: None,
-            profiles: profiles.iter().map(ToString::to_string).collect(),
-            targets,
+            launch: Some(kernel::random_id()?),
             launch_grants: request
                 .allow
                 .iter()
                 .map(|target| GrantRecord::for_good(Action::Allow, target.clone()))
                 .collect(),
-            grants: Vec::new(),
-            mode: Mode::Up,
-            mode_until: None,
             published: request.published.clone(),
-            settings: Settings {
-                refuse: self.config.refuse,
-            },
             replaces,
             protected,
+            ..PolicyFile::new(name, &profiles, targets, settings)
         };
         let mut resolved = bundle.resolved()?;
         let policy = desired.policy(Vec::new(), &kernel::now()?);
@@ -114,9 +106,12 @@ impl Shield {
 
     /// Gives a container that Podman was to replace, and did not, its policy back.
     pub fn give_back(&self, prepared: &Prepared) -> Result<(), Error> {
-        let Some((policy, resolved)) = prepared.replaced.as_ref().filter(|(policy, _)| exists(policy)) else {
+        let Some((policy, resolved)) = &prepared.replaced else {
             return Ok(());
         };
+        if !exists(&prepared.bundle, policy)? {
+            return Ok(());
+        }
         let lock = prepared.bundle.lock()?;
         // Only if nobody has taken or changed what was written.
         if prepared.bundle.policy()? == prepared.desired {
@@ -127,7 +122,11 @@ impl Shield {
     }
 }
 
-/// Whether the container that a policy belongs to has not been removed.
-fn exists(policy: &PolicyFile) -> bool {
-    policy.container_id.is_some() && policy.oci_bundle.as_deref().is_some_and(Path::exists)
+/// Whether the container that a policy belongs to has not been removed. One that Podman does not keep is there while it runs.
+pub(crate) fn exists(bundle: &Bundle, policy: &PolicyFile) -> Result<bool, Error> {
+    match (&policy.container_id, &policy.oci_bundle) {
+        (None, _) => Ok(false),
+        (Some(_), Some(path)) => Ok(path.exists()),
+        (Some(_), None) => Ok(live::running(bundle)?.is_some()),
+    }
 }

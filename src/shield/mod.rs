@@ -6,7 +6,7 @@
 mod control;
 mod cut;
 mod explain;
-mod launch;
+pub(crate) mod launch;
 pub(crate) mod live;
 mod status;
 
@@ -17,7 +17,7 @@ pub use live::State;
 pub use status::{Count, GrantStatus, Status, Summary};
 
 use crate::Error;
-use crate::bundle::{self, Bundle, BundleError};
+use crate::bundle::{self, Bundle, BundleError, Member};
 use crate::config::{Config, Paths};
 use crate::policy::{self, ContainerName, Entry, ProfileName};
 use crate::profiles::Profiles;
@@ -64,8 +64,22 @@ impl Shield {
         })?;
         match Bundle::open(&self.paths.state, &name) {
             Err(BundleError::Missing { .. }) if is_id(given) => self.find_by_id(given),
+            Err(missing @ BundleError::Missing { .. }) => {
+                Ok(self.find_pod(|member| member.name == given)?.ok_or(missing)?)
+            }
             other => Ok(other?),
         }
+    }
+
+    /// The bundle of the pod that such a container was started in.
+    fn find_pod(&self, wanted: impl Fn(&Member) -> bool) -> Result<Option<Bundle>, Error> {
+        for bundle in self.bundles()? {
+            let running = bundle.running().ok().flatten();
+            if running.is_some_and(|running| running.members.iter().any(&wanted)) {
+                return Ok(Some(bundle));
+            }
+        }
+        Ok(None)
     }
 
     fn find_by_id(&self, id: &str) -> Result<Bundle, Error> {
@@ -78,7 +92,12 @@ impl Shield {
                 return Err(Error::Ambiguous { id: id.to_owned() });
             }
         }
-        found.ok_or_else(|| BundleError::Missing { name: id.to_owned() }.into())
+        match found {
+            Some(bundle) => Ok(bundle),
+            None => self
+                .find_pod(|member| member.id.starts_with(id))?
+                .ok_or_else(|| BundleError::Missing { name: id.to_owned() }.into()),
+        }
     }
 
     /// Every bundle.

@@ -152,7 +152,7 @@ fn a_state_that_lacks_or_forges_anything_is_refused_and_changes_nothing() {
     );
     forgery.is_refused(
         forgery.state(|state| state["annotations"] = json!({})),
-        "terok.shield.name",
+        "disagree about our annotations",
     );
     for name in ["", "..", "../bystander", "a/b", "-x"] {
         let named = forgery.state(|state| state["annotations"]["terok.shield.name"] = json!(name));

@@ -14,8 +14,10 @@ macro_rules! tests {
 }
 
 mod adversary;
+mod annotations;
 mod bait;
 mod bare;
+mod bare_runtimes;
 mod bundle;
 mod command;
 mod confinement;
@@ -36,6 +38,7 @@ mod modes;
 mod names;
 mod networks;
 mod panics;
+mod pods;
 mod probe;
 mod reach;
 mod refusal;
@@ -76,9 +79,12 @@ fn tests() -> Vec<Test> {
         leak::TESTS,
         crash::TESTS,
         names::TESTS,
+        pods::TESTS,
         seal::TESTS,
         setup::TESTS,
         adversary::TESTS,
+        annotations::TESTS,
+        bare_runtimes::TESTS,
         bundle::TESTS,
         confinement::TESTS,
         cut::TESTS,

@@ -24,6 +24,8 @@ pub enum Way {
     Prepared,
     /// The same without the seal and the dropped capabilities, which would let podman refuse before the hook can.
     PreparedWithoutSeal,
+    /// By `podman run` with nothing of ours but the annotation.
+    Annotated,
     /// By `terok-shield run`.
     Run,
 }
@@ -57,8 +59,9 @@ impl Attempt {
         let user = &self.container.user;
         let name = self.container.name.as_str();
         let mount = format!("{}:/scratch", self.scratch.path());
+        let annotation = format!("terok.shield.profiles={name}");
         let prepared: Vec<String> = match way {
-            Way::Unshielded | Way::Run => Vec::new(),
+            Way::Unshielded | Way::Annotated | Way::Run => Vec::new(),
             Way::Prepared => user.prepare(name, ""),
             Way::PreparedWithoutSeal => {
                 let flags = user.prepare(name, "");
@@ -76,6 +79,10 @@ impl Attempt {
                 vec![&user.program, "run", name, "--profiles", name, "--"]
             }
             Way::Unshielded => vec!["podman", "run", "--name", name],
+            Way::Annotated => {
+                user.profile(name, "");
+                vec!["podman", "run", "--name", name, "--annotation", &annotation]
+            }
             _ => vec!["podman", "run"],
         };
         words.extend(prepared.iter().map(String::as_str));

@@ -2,6 +2,7 @@
 //! there is private, and governed by the policy like any private address.
 
 use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::command::{Output, Running, root, wait_until};
 use crate::lab::{Container, IMAGE, by_pasta, image_tar};
@@ -12,10 +13,14 @@ use crate::user::User;
 tests![on_a_bridge_other_containers_are_private_addresses_and_the_internet_is_what_is_listed];
 
 /// A host of root's own behind the laboratory's: hooks, networks and rules there are nobody else's.
-struct Rootful {
+pub struct Rootful {
     user: User,
     _holder: Running,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// There is one wire to it.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Deref for Rootful {
     type Target = User;
@@ -26,7 +31,9 @@ impl Deref for Rootful {
 }
 
 impl Rootful {
-    fn new() -> Self {
+    /// With podman and an image, and without hooks.
+    pub fn new() -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut holder = Running::start_open(&[
             "unshare",
             "--mount",
@@ -46,6 +53,7 @@ impl Rootful {
                     .to_vec(),
             ),
             _holder: holder,
+            _turn: turn,
         };
         // Packets go through the laboratory's host, which forwards them.
         for words in [
@@ -74,7 +82,8 @@ impl Rootful {
                 cp -a /run/lab/rootful/. $place/
                 rm -rf /run/lab/rootful
             done
-            mkdir -p /etc/cni /var/lib/cni
+            mkdir -p /etc/cni /var/lib/cni /usr/share/terok-shield
+            mount -t tmpfs -o mode=0755 tmpfs /usr/share/terok-shield
             mount -t tmpfs -o mode=0755 tmpfs /etc/cni
             mount -t tmpfs -o mode=0755 tmpfs /var/lib/containers
             podman import --quiet --change 'CMD [\"sh\"]' {} {IMAGE}",

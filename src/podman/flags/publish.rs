@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use crate::policy::{self, PortRange, Protocol};
+
 /// Transport of a published port. Podman knows sctp too; the firewall does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PortProtocol {
@@ -134,6 +136,21 @@ impl PublishedPort {
             .filter(|item| !item.is_empty())
             .map(str::parse)
             .collect()
+    }
+}
+
+impl From<PublishedPort> for policy::PublishedPort {
+    fn from(port: PublishedPort) -> Self {
+        Self {
+            ports: PortRange {
+                first: port.first,
+                last: port.last,
+            },
+            protocol: match port.protocol {
+                PortProtocol::Tcp => Protocol::Tcp,
+                PortProtocol::Udp => Protocol::Udp,
+            },
+        }
     }
 }
 
