@@ -122,7 +122,8 @@ impl Sockets {
         }
     }
 
-    /// Ends a socket: its reader and its writer get ECONNABORTED. `false` if it has ended by itself.
+    /// Ends a socket: its reader and its writer get ECONNABORTED. `false` if it has ended by itself, or if this kernel cannot
+    /// (CONFIG_INET_DIAG_DESTROY): then it waits until its own timeout for what the rules no longer let pass.
     pub fn end(&self, socket: &Socket) -> Result<bool, KernelError> {
         self.send(
             SOCK_DESTROY,
@@ -136,7 +137,7 @@ impl Sockets {
         let length = recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()).map_err(failed("end"))?;
         match Message::first(&buffer[..length]).and_then(|message| message.error()) {
             Some(0) => Ok(true),
-            Some(libc::ENOENT) => Ok(false),
+            Some(libc::ENOENT | libc::EOPNOTSUPP) => Ok(false),
             code => Err(KernelError::system(
                 "end",
                 "a connection of the container",

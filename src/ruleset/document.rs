@@ -16,6 +16,7 @@ use super::contents::Contents;
 use super::element::Element;
 use super::layout::{COUNTERS, Layout, chains, rules};
 use super::sets::{Class, Kind, SetId};
+use crate::policy::Mode;
 
 /// Bytes of netlink attributes that one transaction may take. A rootless process's send buffer holds about 425,000 on an
 /// ordinary system (`net.core.wmem_default`, doubled); past it libnftables says "Message too long". Half of that leaves
@@ -183,7 +184,23 @@ pub fn repair(from: &Layout, before: &Contents, to: &Layout, after: &Contents) -
     edit(from, before, to, after, true)
 }
 
+/// The rules of a mode that ended by itself are there still, and closed because their window is empty. Packets that see them
+/// while they are replaced must not find the window of the next mode filled.
+fn has_ended(layout: &Layout, contents: &Contents) -> bool {
+    layout.timed && contents.sets.get(&SetId::Window).is_none_or(Vec::is_empty)
+}
+
 fn edit(from: &Layout, before: &Contents, to: &Layout, after: &Contents, rewrite: bool) -> Vec<String> {
+    if to.timed && from.mode != to.mode && has_ended(from, before) {
+        let up = Layout {
+            mode: Mode::Up,
+            timed: false,
+            ..from.clone()
+        };
+        let mut documents = edit(from, before, &up, before, true);
+        documents.extend(edit(&up, before, to, after, true));
+        return documents;
+    }
     let nothing = Vec::new();
     let of = |contents: &'_ Contents, set: &SetId| contents.sets.get(set).cloned().unwrap_or_else(|| nothing.clone());
     let mut removals = Vec::new();

@@ -15,6 +15,10 @@ pub const TESTS: &[super::Test] = &[
     ("a_mode_ends_by_itself_in_both_families", mode),
     ("private_destinations_close_again_when_down_all_ends", mode_all),
     ("a_change_after_an_end_is_a_change_like_any_other", after_the_end),
+    (
+        "a_mode_after_one_that_ended_never_fills_the_window_of_its_rules",
+        window_of_ended_rules,
+    ),
     ("a_grant_is_prolonged_shortened_and_made_lasting", prolonged),
     ("a_life_that_is_not_the_one_that_was_meant_is_named", drifted),
 ];
@@ -212,6 +216,38 @@ fn after_the_end() {
     down.mode_life = Some(600);
     lead(&mut nft, &known, &down);
     assert!(udp("203.0.113.99:80"));
+}
+
+fn window_of_ended_rules() {
+    let mut nft = network();
+    apply(&mut nft, &down_for(Mode::DownAll, 1), &Addresses::new());
+    until_refused("203.0.113.99:80");
+    until_refused("[2001:db8::99]:80");
+    let names = Addresses::new();
+    let over = compile(
+        &Policy {
+            mode: Mode::Up,
+            mode_life: None,
+            ..down_for(Mode::Down, 1)
+        },
+        &names,
+    );
+    let next = down_for(Mode::Down, 600);
+    let contents = compile(&next, &names);
+    let live = live(&mut nft).layout().unwrap();
+    let mut wanted = layout(&next, &contents);
+    wanted.sets.extend(live.sets.iter().copied());
+    let documents = change(&live, &over, &wanted, &contents);
+    // The rules of `down_all` let private destinations pass as long as the window holds something: they go first.
+    assert_eq!(documents.len(), 2);
+    assert!(!documents[0].contains("\"window\""), "{}", documents[0]);
+    nft.apply(&documents[0]).unwrap();
+    refused(PRIVATE);
+    refused(&["203.0.113.99:80", "[2001:db8::99]:80"]);
+    nft.apply(&documents[1]).unwrap();
+    refused(PRIVATE);
+    assert!(udp("203.0.113.99:80") && udp("[2001:db8::99]:80"));
+    agrees(&mut nft, &wanted, &contents);
 }
 
 fn prolonged() {
