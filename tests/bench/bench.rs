@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod hook;
+mod traffic;
 mod verbs;
 
 use std::process::{Command, Stdio};
@@ -60,9 +61,12 @@ fn main() {
     match arguments.next().as_deref() {
         Some("--floor") => hook::floor(&arguments.next().unwrap()),
         Some("--hook") => hook::inside(&arguments.collect::<Vec<_>>()),
+        Some("--traffic-server") => traffic::serve(),
+        Some("--traffic-client") => traffic::ask(&arguments.next().unwrap()),
         Some(binaries) => {
             hook::measure(binaries);
             verbs::measure(binaries);
+            traffic::measure(binaries);
         }
         None => eprintln!("bench: started by tests/bench/run"),
     }

@@ -57,29 +57,87 @@ pub fn measure(binaries: &str) {
         "sleep",
         "600",
     ]));
-    let (mut floor, mut allow, mut status) = (Vec::new(), Vec::new(), Vec::new());
-    for turn in 0..TURNS {
-        floor.push(time(&mut as_user(&[&shield, "--version"])));
-        allow.push(time(&mut as_user(&[
-            &shield,
-            "allow",
-            "bench-run",
-            &format!("192.0.2.{turn}"),
-        ])));
-        status.push(time(&mut as_user(&[&shield, "status", "bench-run"])));
+    each_verb(&shield);
+    refusals();
+    run_quietly(&mut as_user(&["podman", "rm", "-f", "-t", "0", "bench-run"]));
+    large_lists(&shield);
+}
+
+/// Every verb beside the start of a process that does nothing.
+fn each_verb(shield: &str) {
+    let mut floor = Vec::new();
+    let verbs: [(&str, &[&str]); 10] = [
+        ("allow", &["203.0.113.70"]),
+        ("deny", &["203.0.113.70"]),
+        ("allow", &["203.0.113.70", "--for", "1h"]),
+        ("down", &[]),
+        ("down", &["--all", "--for", "1h"]),
+        ("block", &[]),
+        ("up", &[]),
+        ("explain", &["203.0.113.70"]),
+        ("status", &[]),
+        ("rules", &[]),
+    ];
+    let mut samples = vec![Vec::new(); verbs.len()];
+    for _ in 0..TURNS {
+        floor.push(time(&mut as_user(&[shield, "--version"])));
+        for ((verb, more), samples) in verbs.iter().zip(&mut samples) {
+            let words = [&[shield, verb, "bench-run"], *more].concat();
+            samples.push(time(&mut as_user(&words)));
+        }
     }
     let floor = median(floor);
-    for (what, samples) in [("allow", allow), ("status", status)] {
+    for ((verb, more), samples) in verbs.iter().zip(samples) {
+        let what = format!("{verb} {}", more.join(" "));
         let took = median(samples);
-        line(what, took, "process start (--version)", floor, "");
+        line(what.trim(), took, "process start (--version)", floor, "");
         println!(
             "{:<34} {:>9.2} ms beyond process start (aim at most 15)",
             "",
             ms(took.saturating_sub(floor))
         );
     }
-    refusals();
-    run_quietly(&mut as_user(&["podman", "rm", "-f", "-t", "0", "bench-run"]));
+}
+
+/// One grant beside ten static addresses and beside 100,000.
+fn large_lists(shield: &str) {
+    for (name, count) in [("bench-ten", 10), ("bench-many", 100_000u32)] {
+        let script = format!(
+            "for i in $(seq 0 {}); do echo \"198.$((18 + i / 65536)).$((i / 256 % 256)).$((i % 256))\"; done \
+             > .config/terok/shield/profiles/{name}.txt",
+            count - 1
+        );
+        run_quietly(&mut as_user(&["sh", "-c", &script]));
+        let run = [
+            shield,
+            "run",
+            name,
+            "--profiles",
+            name,
+            "--",
+            "-d",
+            "localhost/lab:latest",
+            "sleep",
+            "600",
+        ];
+        run_quietly(&mut as_user(&run));
+    }
+    let (mut ten, mut many) = (Vec::new(), Vec::new());
+    for turn in 0..TURNS {
+        let target = format!("203.0.113.{turn}");
+        ten.push(time(&mut as_user(&[shield, "allow", "bench-ten", &target])));
+        many.push(time(&mut as_user(&[shield, "allow", "bench-many", &target])));
+    }
+    line(
+        "allow beside 100,000 addresses",
+        median(many),
+        "allow beside 10",
+        median(ten),
+        "aim at most 1.5",
+    );
+    for name in ["bench-ten", "bench-many"] {
+        run_quietly(&mut as_user(&["podman", "rm", "-f", "-t", "0", name]));
+    }
 }
 
 /// How long a blocking connect to a refused address takes, inside the container.
