@@ -78,15 +78,11 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// A denial cannot be lifted for a time.
-    #[error(
-        "{target} is denied and {listed} lists it: it would be open after that time; allow it for good, or not at all"
-    )]
+    /// A denial cannot be lifted for a time: the kernel can end a grant by itself, and can't bring a denial back.
+    #[error("{target} is denied, and that cannot be lifted for a time: allow it for good, or not at all")]
     LiftedForATime {
         /// What was to be allowed for a time.
         target: String,
-        /// What lists it besides.
-        listed: String,
     },
     /// A length of time is none, or out of range.
     #[error("--for {given:?}: {why}")]

@@ -79,8 +79,10 @@ pub(super) fn run(input: &[u8], about: &mut Subject) -> Result<(), Refusal> {
     if !ended.is_empty() {
         bundle.set_policy_soon(&lock, &desired)?;
     }
+    let addresses = addresses(&bundle, &lock, &desired.policy(upstreams.clone(), &now))?;
+    // Looking up took its time, and nothing lasts longer than it was meant to.
+    let now = kernel::now()?;
     let policy = desired.policy(upstreams, &now);
-    let addresses = addresses(&bundle, &lock, &policy)?;
     let running = RunningFile {
         version: VERSION,
         boot_id: kernel::boot_id()?,

@@ -106,28 +106,6 @@ impl Ports {
         }
     }
 
-    /// Whether a packet can be meant by both.
-    #[must_use]
-    pub fn overlap(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::All, _) | (_, Self::All) => true,
-            (
-                Self::Only { ranges, protocol },
-                Self::Only {
-                    ranges: others,
-                    protocol: another,
-                },
-            ) => {
-                (protocol.is_none() || another.is_none() || protocol == another)
-                    && ranges.iter().any(|one| {
-                        others
-                            .iter()
-                            .any(|other| one.first <= other.last && other.first <= one.last)
-                    })
-            }
-        }
-    }
-
     /// Sorts and merges ranges into [`Ports::Only`]; nothing for an empty list
     /// or one that holds port 0 or a reversed range.
     #[must_use]

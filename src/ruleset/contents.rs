@@ -380,7 +380,10 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Contents {
                     }
                     let (family, number) = family_of(address);
                     collector.add(Class::Learned, family, Span::one(number), &target.ports, life);
-                    held.insert(address);
+                    // A grant that ends does not outweigh a denial: nothing would bring that back.
+                    if life.is_none() {
+                        held.insert(address);
+                    }
                 }
             }
         }

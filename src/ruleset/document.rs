@@ -16,7 +16,6 @@ use super::contents::Contents;
 use super::element::Element;
 use super::layout::{COUNTERS, Layout, chains, rules};
 use super::sets::{Class, Kind, SetId};
-use crate::policy::Mode;
 
 /// Bytes of netlink attributes that one transaction may take. A rootless process's send buffer holds about 425,000 on an
 /// ordinary system (`net.core.wmem_default`, doubled); past it libnftables says "Message too long". Half of that leaves
@@ -184,23 +183,22 @@ pub fn repair(from: &Layout, before: &Contents, to: &Layout, after: &Contents) -
     edit(from, before, to, after, true)
 }
 
-/// The rules of a mode that ended by itself are there still, and closed because their window is empty. Packets that see them
-/// while they are replaced must not find the window of the next mode filled.
-fn has_ended(layout: &Layout, contents: &Contents) -> bool {
-    layout.timed && contents.sets.get(&SetId::Window).is_none_or(Vec::is_empty)
-}
-
 fn edit(from: &Layout, before: &Contents, to: &Layout, after: &Contents, rewrite: bool) -> Vec<String> {
-    if to.timed && from.mode != to.mode && has_ended(from, before) {
-        let up = Layout {
-            mode: Mode::Up,
-            timed: false,
-            ..from.clone()
+    if from.timed && to.timed && from.mode != to.mode {
+        // Packets that still see the old rules must not find the new mode's window: theirs may have closed by now.
+        let mut between = after.clone();
+        match before.sets.get(&SetId::Window) {
+            Some(window) => between.sets.insert(SetId::Window, window.clone()),
+            None => between.sets.remove(&SetId::Window),
         };
-        let mut documents = edit(from, before, &up, before, true);
-        documents.extend(edit(&up, before, to, after, true));
+        let mut documents = edit_once(from, before, to, &between, true);
+        documents.extend(edit_once(to, &between, to, after, false));
         return documents;
     }
+    edit_once(from, before, to, after, rewrite)
+}
+
+fn edit_once(from: &Layout, before: &Contents, to: &Layout, after: &Contents, rewrite: bool) -> Vec<String> {
     let nothing = Vec::new();
     let of = |contents: &'_ Contents, set: &SetId| contents.sets.get(set).cloned().unwrap_or_else(|| nothing.clone());
     let mut removals = Vec::new();

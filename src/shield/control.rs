@@ -101,20 +101,33 @@ impl Shield {
         target: &Target,
         time: Option<Duration>,
     ) -> Result<Outcome, Error> {
-        let subject = Subject::take(bundle)?;
-        let before = &subject.desired;
-        let record = GrantRecord {
-            until: time.map(|time| subject.now.after(time)),
-            ..GrantRecord::for_good(action, target.clone())
-        };
-        if record.until.is_some() && before.last_word(target).is_some_and(|last| last.action == Action::Deny) {
-            self.may_be_lifted_for_a_time(&subject, target)?;
+        let mut subject = Subject::take(bundle)?;
+        let denied = |last: &GrantRecord| last.action == Action::Deny;
+        if time.is_some() && subject.desired.last_word(target).is_some_and(denied) {
+            return Err(Error::LiftedForATime {
+                target: target.to_string(),
+            });
         }
-        let mut after = before.clone();
-        let changed = after.grant(record);
+        let with_grant = |subject: &Subject<'_>| {
+            let mut after = subject.desired.clone();
+            let changed = after.grant(GrantRecord {
+                until: time.map(|time| subject.now.after(time)),
+                ..GrantRecord::for_good(action, target.clone())
+            });
+            (after, changed)
+        };
+        let names = |file: &PolicyFile, now: &Moment| file.policy(Vec::new(), now).denied_names();
+        let resolved = look_again(
+            target,
+            &subject.resolved,
+            &names(&subject.desired, &subject.now),
+            &names(&with_grant(&subject).0, &subject.now),
+        )?;
+        // Looking up took its time, and nothing lasts longer than it was meant to.
+        subject.now = kernel::now()?;
+        let before = &subject.desired;
+        let (after, changed) = with_grant(&subject);
         let policy = |file: &PolicyFile| file.policy(Vec::new(), &subject.now);
-        let denied_after = policy(&after).denied_names();
-        let resolved = look_again(target, &subject.resolved, &policy(before).denied_names(), &denied_after)?;
         let still_denied_by = (action == Action::Allow)
             .then(|| policy(&after).denied().find(|denied| covers(denied, target)).cloned())
             .flatten();
@@ -141,22 +154,6 @@ impl Shield {
             still_denied_by,
             notes,
         })
-    }
-
-    /// The kernel can end a grant by itself and cannot bring a denial back. So a denial is lifted for a time only where
-    /// nothing is open afterwards.
-    fn may_be_lifted_for_a_time(&self, subject: &Subject<'_>, target: &Target) -> Result<(), Error> {
-        let mut later = subject.desired.clone();
-        later.grants.retain(|record| record.target != *target);
-        let policy = later.policy(Vec::new(), &subject.now);
-        let listed = policy.allowed().find(|other| overlap(other, target, &subject.resolved));
-        match listed {
-            None => Ok(()),
-            Some(listed) => Err(Error::LiftedForATime {
-                target: target.to_string(),
-                listed: listed.to_string(),
-            }),
-        }
     }
 
     /// Puts a running container into a mode, for good or until it is `up` again by itself. `false` if nothing was to be
@@ -383,29 +380,5 @@ fn covers(denial: &Target, target: &Target) -> bool {
         (Destination::Network(wide), Destination::Network(net)) => wide.contains(net),
         (Destination::Name(pattern), Destination::Name(name)) => pattern.matches(name.name.as_ref()),
         _ => false,
-    }
-}
-
-/// Whether something is meant by both.
-fn overlap(one: &Target, other: &Target, resolved: &ResolvedFile) -> bool {
-    if !one.ports.overlap(&other.ports) {
-        return false;
-    }
-    match (&one.destination, &other.destination) {
-        (Destination::Network(one), Destination::Network(other)) => one.contains(other) || other.contains(one),
-        (Destination::Name(one), Destination::Name(other))
-            if one.name == other.name || one.matches(other.name.as_ref()) || other.matches(one.name.as_ref()) =>
-        {
-            true
-        }
-        // By what they resolve to.
-        _ => {
-            let holds = |target: &Target, address: &IpAddr| match &target.destination {
-                Destination::Network(net) => net.contains(address),
-                Destination::Name(_) => addresses(target, resolved).contains(address),
-            };
-            let of = |target: &Target| addresses(target, resolved);
-            of(one).iter().any(|address| holds(other, address)) || of(other).iter().any(|address| holds(one, address))
-        }
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn cut(mode: Mode, contents: &Contents) -> Result<usize, KernelError>
     if sockets.is_empty() {
         return Ok(0);
     }
-    let own = own_addresses();
+    let own = own_addresses()?;
     let mut ended = 0;
     for socket in sockets.iter().filter(|socket| is_closed(socket, mode, contents, &own)) {
         ended += usize::from(door.end(socket)?);
@@ -53,16 +53,16 @@ fn is_published(socket: &Socket, contents: &Contents) -> bool {
 }
 
 /// Addresses that stay inside of the namespace.
-fn own_addresses() -> BTreeSet<IpAddr> {
-    let Ok(list) = nix::ifaddrs::getifaddrs() else {
-        return BTreeSet::new();
-    };
-    list.filter_map(|interface| {
-        let address = interface.address?;
-        address
-            .as_sockaddr_in()
-            .map(|v4| IpAddr::V4(v4.ip()))
-            .or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    })
-    .collect()
+fn own_addresses() -> Result<BTreeSet<IpAddr>, KernelError> {
+    let list = nix::ifaddrs::getifaddrs()
+        .map_err(|error| KernelError::system("list", "the addresses of the container", error))?;
+    Ok(list
+        .filter_map(|interface| {
+            let address = interface.address?;
+            address
+                .as_sockaddr_in()
+                .map(|v4| IpAddr::V4(v4.ip()))
+                .or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect())
 }

@@ -19,6 +19,10 @@ pub const TESTS: &[super::Test] = &[
         "a_mode_after_one_that_ended_never_fills_the_window_of_its_rules",
         window_of_ended_rules,
     ),
+    (
+        "a_grant_that_ends_outweighs_no_denial_of_a_shared_address",
+        shared_address,
+    ),
     ("a_grant_is_prolonged_shortened_and_made_lasting", prolonged),
     ("a_life_that_is_not_the_one_that_was_meant_is_named", drifted),
 ];
@@ -248,6 +252,18 @@ fn window_of_ended_rules() {
     refused(PRIVATE);
     assert!(udp("203.0.113.99:80") && udp("[2001:db8::99]:80"));
     agrees(&mut nft, &wanted, &contents);
+}
+
+fn shared_address() {
+    let mut nft = network();
+    let mut policy = policy(&["203.0.113.0/24", "2001:db8::/64"]);
+    deny(&mut policy, "example.org");
+    allow_for(&mut policy, "example.com", 2);
+    let shared: &[&str] = &["203.0.113.7", "2001:db8::7"];
+    let names = addresses(&[("example.com", shared), ("example.org", shared)]);
+    apply(&mut nft, &policy, &names);
+    refused(&["203.0.113.7:80", "[2001:db8::7]:80"]);
+    passes(&["203.0.113.8:80", "[2001:db8::8]:80"]);
 }
 
 fn prolonged() {
