@@ -169,7 +169,7 @@ fn up_ends_what_was_opened_under_down() {
     }
 }
 
-/// Nobody of ours is there to end the socket: what is sent is refused, which ends a talker; what comes in is not taken.
+/// Nobody of ours is there to end the sockets: what is sent is refused, and what comes in is not taken.
 fn the_end_of_a_grant_or_a_mode_stops_the_bytes() {
     let container = Container::start(&User::shared(), "cut-time", "203.0.113.10\n2001:db8::10\n", &[]);
     for address in CUT {
@@ -189,7 +189,6 @@ fn the_end_of_a_grant_or_a_mode_stops_the_bytes() {
         .iter()
         .map(|address| talk(&container, "read", address, "7778"))
         .collect();
-    all_ended(talkers);
     crate::command::wait_until("the mode's end", || {
         (container.verb("status", &[]).ok().text() == "up").then_some(())
     });
@@ -202,6 +201,7 @@ fn the_end_of_a_grant_or_a_mode_stops_the_bytes() {
     assert!(left.is_empty(), "{left:#?}");
     // One that waits, as nobody has told it yet, is told by the next verb.
     container.verb("up", &[]).ok();
+    all_ended(talkers);
     all_ended(readers);
 }
 
