@@ -150,9 +150,10 @@ impl Attempt {
         assert!(!self.scratch.has("ran"), "the program of {} has run", container.name);
         let exists = container.user.podman(&["container", "exists", &container.name]).code == 0;
         let id = exists.then(|| {
+            // "stopped" until podman has cleaned up behind it.
             let state = container.inspect("{{.State.Status}} {{.State.Pid}}");
             assert!(
-                ["created 0", "exited 0"].contains(&state.as_str()),
+                ["created 0", "stopped 0", "exited 0"].contains(&state.as_str()),
                 "{}: {state}",
                 container.name
             );
