@@ -108,7 +108,7 @@ impl Shield {
                 verdict: case.decision.verdict.to_string(),
                 rule: case.rule(),
                 because: because(&policy, &resolved, case),
-                change: change(bundle.name().as_ref(), &policy, target, case),
+                change: change(bundle.name().as_ref(), &policy, &resolved, target, case),
             })
             .collect();
         let told = |mode: Mode, contents: &Contents| -> BTreeSet<Told> {
@@ -227,30 +227,25 @@ fn because(policy: &Policy, resolved: &ResolvedFile, case: &Case) -> Vec<String>
     }
 }
 
-fn change(name: &str, policy: &Policy, asked: &Target, case: &Case) -> String {
-    let ports = match case.service {
-        Some((protocol, range)) if asked.ports != Ports::All => format!(":{range}/{protocol}"),
-        _ => String::new(),
-    };
-    let target = match (case.first(), ports.is_empty()) {
-        (IpAddr::V6(_), false) => format!("[{}]{ports}", case.addresses()),
-        _ => format!("{}{ports}", case.addresses()),
+fn change(name: &str, policy: &Policy, resolved: &ResolvedFile, asked: &Target, case: &Case) -> String {
+    // Between others a part may be a range that is no network; what was asked about takes it in.
+    let target = match (case.first(), case.service, case.addresses()) {
+        (_, _, range) if range.contains('-') => asked.to_string(),
+        (_, None, addresses) => addresses,
+        (IpAddr::V4(_), Some((protocol, range)), addresses) => format!("{addresses}:{range}/{protocol}"),
+        (IpAddr::V6(_), Some((protocol, range)), addresses) => format!("[{addresses}]:{range}/{protocol}"),
     };
     match case.decision.verdict {
         Verdict::Local => "nothing".to_owned(),
-        Verdict::Resolver | Verdict::Allowed => format!("`terok-shield deny {name} {target}` closes it"),
+        // It is judged before the denials.
+        Verdict::Resolver => "nothing: names are asked there".to_owned(),
+        Verdict::Allowed => format!("`terok-shield deny {name} {target}` closes it"),
         Verdict::Bypassed => format!("`terok-shield up {name}` closes it"),
         Verdict::Blocked if policy.mode == Mode::Block => format!("`terok-shield up {name}` ends that"),
-        Verdict::Denied => {
-            let denial = policy.denied().find(|denied| match &denied.destination {
-                Destination::Network(net) => covers_address(*net, case.first()),
-                Destination::Name(_) => false,
-            });
-            match denial {
-                Some(denial) => format!("`terok-shield allow {name} {denial}` lifts the denial"),
-                None => "allowing what was denied lifts the denial".to_owned(),
-            }
-        }
+        Verdict::Denied => match policy.denied().find(|denied| touches(denied, resolved, case)) {
+            Some(denial) => format!("`terok-shield allow {name} {denial}` lifts the denial"),
+            None => "allowing what was denied lifts the denial".to_owned(),
+        },
         Verdict::Private | Verdict::Blocked => format!("`terok-shield allow {name} {target}` opens it"),
     }
 }

@@ -127,6 +127,23 @@ fn a_part_of_a_network_that_is_denied_is_a_part_of_the_answer() {
     has("203.0.113.20", "7778-65535/tcp", "allowed");
     has("203.0.113.20", "without ports", "allowed");
     has("203.0.113.128/25", "all", "allowed");
+    // What would change it is a command that can be given, and it does what it says.
+    let parts = parts(&container, "203.0.113.0/24");
+    let denied = parts.iter().find(|part| part["ports"] == "7777/tcp").unwrap();
+    assert_eq!(
+        denied["change"],
+        "`terok-shield allow explain-part 203.0.113.20:7777` lifts the denial"
+    );
+    let mut ranges = 0;
+    // (Nothing is to be changed about the resolver, which is in that network too.)
+    for part in parts.iter().filter(|part| part["verdict"] != "resolver") {
+        let change = part["change"].as_str().unwrap();
+        ranges += usize::from(part["addresses"].as_str().unwrap().contains('-'));
+        let command = change.split('`').nth(1).unwrap_or_else(|| panic!("{part:#}"));
+        let target = command.split(' ').next_back().unwrap();
+        container.verb("explain", &[target]).ok();
+    }
+    assert!(ranges > 0, "{parts:#?}");
     container.reaches(&web(&["203.0.113.20", "203.0.113.60"]));
     container.is_refused(&at(&["203.0.113.20"], &[("tcp", 7777), ("udp", 7777)]));
 }
